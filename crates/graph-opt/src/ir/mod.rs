@@ -1,0 +1,9 @@
+//! The intermediate representation.
+
+mod graph;
+pub mod op;
+mod verify;
+
+pub use graph::{Constant, Def, Graph, GraphBuilder, Node, NodeId, Port, State, Value, ValueId};
+pub use op::Op;
+pub use verify::verify;

@@ -1,0 +1,10 @@
+#![doc = include_str!("../README.md")]
+
+mod error;
+pub mod infer;
+pub mod ir;
+mod specialise;
+
+pub use error::{Error, Result};
+pub use ir::{Graph, GraphBuilder, NodeId, Op, ValueId};
+pub use specialise::{bind_inputs, specialise};
