@@ -3,9 +3,14 @@
 pub mod backend;
 mod error;
 pub mod memory;
+pub mod plan;
+mod region;
+pub mod schedule;
 
 pub use backend::{
     Backend, Capability, Claim, CompileOptions, Device, DeviceInfo, DeviceOptions, Executable, Execution,
     Groups, Signature,
 };
 pub use error::{Error, ErrorKind, Result};
+pub use plan::{Fallback, NamedDevice, Plan, Segment};
+pub use region::Region;
