@@ -28,7 +28,7 @@ pub(crate) fn attributes<'a>(
         let name = place.text("name", &proto.name)?;
         values.insert(name, value(&place, &proto)?);
     }
-    Ok(Attributes { owner: owner.clone(), values })
+    Ok(Attributes::new(owner.clone(), values))
 }
 
 /// The value that an attribute carries.

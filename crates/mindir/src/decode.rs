@@ -127,29 +127,32 @@ impl Decoder<'_> {
 
     /// Decodes all graphs, the entry graph first. Their names are known before any body is read.
     fn graphs(&mut self, root: &Place<'_>, entry: &Bytes, functions: &[Bytes]) -> Result<Vec<Graph>> {
-        let entry = std::iter::once(root.field("graph", entry));
-        let functions = functions.iter().enumerate();
-        let places: Vec<_> = entry.chain(functions.map(|(i, f)| root.entry("functions", i, f))).collect();
-        let mut heads = Vec::with_capacity(places.len());
-        for (number, place) in places.iter().enumerate() {
+        let place = |number: usize| match number.checked_sub(1) {
+            None => root.field("graph", entry),
+            Some(i) => root.entry("functions", i, &functions[i]),
+        };
+        let mut heads = Vec::new();
+        for number in 0..=functions.len() {
+            let place = place(number);
             let proto: GraphProto = place.decode()?;
-            let name = self.define(place, place.text("name", &proto.name)?, Definition::Graph(number))?;
+            let name = self.define(&place, place.text("name", &proto.name)?, Definition::Graph(number))?;
             self.arities.push(proto.input.len());
-            heads.push((place, proto, name));
+            heads.push((proto, name));
         }
         let bodies = heads.into_iter().enumerate();
-        bodies.map(|(number, (place, proto, name))| self.graph(number, place, &proto, name)).collect()
+        bodies.map(|(number, (proto, name))| self.graph(number, &place(number), &proto, name)).collect()
     }
 
     fn graph(&mut self, number: usize, place: &Place<'_>, proto: &GraphProto, name: Symbol) -> Result<Graph> {
+        // Not allocated ahead: an empty message takes two bytes in the file.
         let mut graph = Graph {
             attributes: entries(&name, place, "attribute", &proto.attribute)?,
             name,
-            inputs: Vec::with_capacity(proto.input.len()),
-            parameters: Vec::with_capacity(proto.parameter.len()),
-            map_parameters: Vec::with_capacity(proto.map_parameter.len()),
-            nodes: Vec::with_capacity(proto.node.len()),
-            outputs: Vec::with_capacity(proto.output.len()),
+            inputs: Vec::new(),
+            parameters: Vec::new(),
+            map_parameters: Vec::new(),
+            nodes: Vec::new(),
+            outputs: Vec::new(),
         };
         for (index, bytes) in proto.input.iter().enumerate() {
             graph.inputs.push(self.input(&place.entry("input", index, bytes), number, index)?);
@@ -379,13 +382,8 @@ fn bare_primitive(place: &Place<'_>, proto: &NodeProto, name: &str) -> Result<(P
     let op_type = op_type(place, name)?;
     let (ty, rest) = split_type(place, proto)?;
     let rest = rest.iter().map(|&i| place.entry("attribute", i, &proto.attribute[i]));
-    let primitive = Primitive {
-        symbol: op_type.clone(),
-        kind: PrimitiveKind::Attribute,
-        attributes: attributes(&op_type, rest)?,
-        instance_name: "".into(),
-        op_type,
-    };
+    let attributes = attributes(&op_type, rest)?;
+    let primitive = Primitive::new(op_type, PrimitiveKind::Attribute, attributes);
     Ok((primitive, ty))
 }
 

@@ -14,14 +14,15 @@ use crate::{Error, Result};
 /// [`Error::Io`] when it cannot be opened or mapped, or is not a regular file.
 pub(crate) fn map(path: &Path) -> Result<Bytes> {
     let fail = |action, source| Error::Io { file: path.to_owned(), action, source };
-    let file = File::open(path).map_err(|source| fail("open", source))?;
-    let metadata = file.metadata().map_err(|source| fail("inspect", source))?;
+    // Before opening, which would wait for a writer if it were a pipe.
+    let metadata = path.metadata().map_err(|source| fail("open", source))?;
     if !metadata.is_file() {
         return Err(fail("map", io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
     }
     if metadata.len() == 0 {
         return Ok(Bytes::new());
     }
+    let file = File::open(path).map_err(|source| fail("open", source))?;
     let mapping = map_file(&file).map_err(|source| fail("map", source))?;
     Ok(Bytes::from_owner(mapping))
 }

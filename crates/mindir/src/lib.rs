@@ -12,6 +12,8 @@ mod open;
 mod place;
 mod proto;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod textual;
 mod types;
 mod value;

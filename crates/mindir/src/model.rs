@@ -315,6 +315,12 @@ impl Node {
 }
 
 impl Primitive {
+    /// A primitive outside any table: its symbol is its operator type.
+    pub fn new(op_type: impl Into<Arc<str>>, kind: PrimitiveKind, attributes: Attributes) -> Self {
+        let op_type = op_type.into();
+        Primitive { symbol: op_type.clone(), op_type, kind, attributes, instance_name: "".into() }
+    }
+
     /// Whether it writes to memory or does input or output, so that its place in the order matters.
     pub fn has_side_effect(&self) -> bool {
         ["side_effect_mem", "side_effect_io"]

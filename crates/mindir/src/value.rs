@@ -177,11 +177,16 @@ impl Value {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Attributes {
     /// Whose attributes they are, for messages.
-    pub(crate) owner: Arc<str>,
-    pub(crate) values: BTreeMap<Arc<str>, Value>,
+    owner: Arc<str>,
+    values: BTreeMap<Arc<str>, Value>,
 }
 
 impl Attributes {
+    /// Attributes of an owner (an operator type), which errors name.
+    pub fn new(owner: impl Into<Arc<str>>, values: impl IntoIterator<Item = (Arc<str>, Value)>) -> Self {
+        Attributes { owner: owner.into(), values: values.into_iter().collect() }
+    }
+
     /// The value of an attribute, if there is one.
     pub fn value(&self, name: &str) -> Option<&Value> {
         self.values.get(name)
@@ -323,8 +328,8 @@ mod tests {
             ("huge", Value::Uint(u64::MAX, DataType::Uint64)),
             ("group", Value::Str("hccl_world_group".into())),
         ];
-        let values = values.into_iter().map(|(name, value)| (Arc::from(name), value)).collect();
-        Attributes { owner: "AllReduce".into(), values }
+        let values = values.into_iter().map(|(name, value)| (Arc::from(name), value));
+        Attributes::new("AllReduce", values)
     }
 
     #[test]
