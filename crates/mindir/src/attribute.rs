@@ -10,7 +10,7 @@ use crate::place::Place;
 use crate::proto::{AttributeProto, QuantParamProto, SeqInfoField, TensorProto, kind};
 use crate::textual;
 use crate::{
-    Attributes, CompositeKind, DataType, Monad, PackedTensor, QuantParam, Result, SequenceType, TensorType,
+    Attributes, CompositeKind, DataType, Monad, QuantParam, RawTensor, Result, SequenceType, TensorType,
     Type, Value,
 };
 
@@ -112,11 +112,11 @@ pub(crate) fn tensor_type(place: &Place<'_>, proto: &TensorProto) -> Result<Tens
 }
 
 /// A tensor with its data, whose size is checked.
-pub(crate) fn packed_tensor(place: &Place<'_>, proto: &TensorProto, data: &Bytes) -> Result<PackedTensor> {
+pub(crate) fn raw_tensor(place: &Place<'_>, proto: &TensorProto, data: &Bytes) -> Result<RawTensor> {
     let dtype = data_type(place, proto)?;
     let dims = fixed_dims(place, proto)?;
     check_size(place, dtype, &dims, data.len())?;
-    Ok(PackedTensor { dtype, dims, data: data.clone() })
+    Ok(RawTensor { dtype, dims, data: data.clone() })
 }
 
 /// Bytes of a dense tensor; `None` for element types without a fixed size.
@@ -187,9 +187,9 @@ pub(crate) fn tensor_value(place: &Place<'_>) -> Result<Value> {
     let Some(data) = &proto.raw_data else {
         return dataless(place, &proto);
     };
-    let tensor = packed_tensor(place, &proto, data)?;
+    let tensor = raw_tensor(place, &proto, data)?;
     let Some(dtype) = tensor.dtype.dtype() else {
-        return Ok(Value::PackedTensor(tensor));
+        return Ok(Value::RawTensor(tensor));
     };
     Tensor::from_bytes(dtype, &tensor.dims, tensor.data)
         .map(Value::Tensor)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::attribute::{
-    attributes, data_type, fixed_dims, packed_tensor, quantization, size_bytes, tensor_type, ty, value,
+    attributes, data_type, fixed_dims, quantization, raw_tensor, size_bytes, tensor_type, ty, value,
 };
 use crate::place::Place;
 use crate::proto::{
@@ -17,7 +17,7 @@ use crate::proto::{
 use crate::weights::Weights;
 use crate::{
     Attributes, Callee, Definition, Graph, Input, MapParameter, Model, Monad, Node, NodeKind, Output,
-    PackedTensor, Parameter, Primitive, PrimitiveKind, Result, Symbol, Type,
+    Parameter, Primitive, PrimitiveKind, RawTensor, Result, Symbol, Type,
 };
 
 /// Run Python code of the file; MindSpore refuses them, too.
@@ -232,9 +232,9 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    fn parameter_data(&mut self, place: &Place<'_>, proto: &TensorProto) -> Result<PackedTensor> {
+    fn parameter_data(&mut self, place: &Place<'_>, proto: &TensorProto) -> Result<RawTensor> {
         if let Some(data) = &proto.raw_data {
-            return packed_tensor(place, proto, data);
+            return raw_tensor(place, proto, data);
         }
         let Some(external) = &proto.external_data else {
             return Err(place.invalid("the parameter has no data"));
@@ -250,7 +250,7 @@ impl Decoder<'_> {
                 Err(place
                     .invalid(format!("{dtype}{dims:?} needs {expected} bytes, but its length is {size}")))
             }
-            _ => Ok(PackedTensor { dtype, dims, data }),
+            _ => Ok(RawTensor { dtype, dims, data }),
         }
     }
 
@@ -263,7 +263,7 @@ impl Decoder<'_> {
             let place = place.field(name, bytes);
             let proto: TensorProto = place.decode()?;
             let data = proto.raw_data.as_ref().ok_or_else(|| place.invalid("the tensor has no data"))?;
-            packed_tensor(&place, &proto, data)
+            raw_tensor(&place, &proto, data)
         };
         let Some(default) = &proto.default_value else {
             return Err(place.invalid("the hash map has no default_value"));

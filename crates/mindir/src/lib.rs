@@ -31,4 +31,4 @@ pub use model::{
 pub use open::OpenOptions;
 pub use summary::{Collective, Summary};
 pub use types::{CompositeKind, SequenceType, TensorType, Type};
-pub use value::{Attributes, Monad, PackedTensor, QuantParam, Value};
+pub use value::{Attributes, Monad, QuantParam, RawTensor, Value};

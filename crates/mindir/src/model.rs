@@ -4,7 +4,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mslite_tensor::Tensor;
 
-use crate::{Attributes, DataType, Mode, PackedTensor, QuantParam, Type, Value};
+use crate::{Attributes, DataType, Mode, QuantParam, RawTensor, Type, Value};
 
 /// Name of a primitive, function, input, parameter or node; unique in a model.
 pub type Symbol = Arc<str>;
@@ -94,7 +94,7 @@ pub struct Parameter {
     /// Plain name, as in the network.
     pub name: Arc<str>,
     /// Element type, extents and bytes.
-    pub data: PackedTensor,
+    pub data: RawTensor,
     /// How it was quantised; empty when it was not.
     pub quantization: Vec<QuantParam>,
 }
@@ -110,11 +110,11 @@ pub struct MapParameter {
     /// Value of absent keys: a number, or text such as `zeros`.
     pub default: Value,
     /// Keys.
-    pub keys: PackedTensor,
+    pub keys: RawTensor,
     /// One row per key.
-    pub values: PackedTensor,
+    pub values: RawTensor,
     /// State per key.
-    pub status: PackedTensor,
+    pub status: RawTensor,
 }
 
 /// A constant, or the application of a primitive or function.
@@ -284,7 +284,7 @@ impl Parameter {
     }
 }
 
-impl PackedTensor {
+impl RawTensor {
     /// A tensor over the same bytes; `None` when tensors do not have this element type.
     pub fn tensor(&self) -> Option<Tensor> {
         Tensor::from_bytes(self.dtype.dtype()?, &self.dims, self.data.clone()).ok()

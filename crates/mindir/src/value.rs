@@ -30,8 +30,8 @@ pub enum Value {
     Dict(Vec<(Arc<str>, Value)>),
     /// A tensor whose bytes are a window of the file.
     Tensor(Tensor),
-    /// A tensor of an element type that [`Tensor`] does not have: text or packed 4-bit values.
-    PackedTensor(PackedTensor),
+    /// A tensor of an element type that [`Tensor`] does not have: text or 4-bit values.
+    RawTensor(RawTensor),
     /// A type: of a number, or of a tensor of such numbers.
     Type {
         /// Element type.
@@ -64,9 +64,9 @@ pub enum Monad {
     Io,
 }
 
-/// Tensor bytes of any element type of the format.
+/// A tensor of any element type of the format: its bytes as they are in the file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PackedTensor {
+pub struct RawTensor {
     /// Element type.
     pub dtype: DataType,
     /// Extents.
@@ -163,7 +163,7 @@ impl Value {
             Value::Tuple(_) => "tuple",
             Value::List(_) => "list",
             Value::Dict(_) => "dictionary",
-            Value::Tensor(_) | Value::PackedTensor(_) => "tensor",
+            Value::Tensor(_) | Value::RawTensor(_) => "tensor",
             Value::Type { .. } => "type",
             Value::Monad(_) => "monad",
             Value::Function(_) => "function",
