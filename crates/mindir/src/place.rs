@@ -56,7 +56,11 @@ impl<'a> Place<'a> {
             Err(error) => {
                 let mut at = self.location();
                 at.offset = at.offset.map(|offset| offset + (self.bytes.len() - rest.len()) as u64);
-                Err(Error::Invalid { file: self.file.to_owned(), at, reason: protobuf_reason(&error) })
+                Err(Error::Invalid {
+                    file: self.file.to_owned(),
+                    at,
+                    reason: protobuf_reason(&error, self.depth),
+                })
             }
         }
     }
@@ -120,10 +124,13 @@ impl<'a> Place<'a> {
     }
 }
 
-fn protobuf_reason(error: &prost::DecodeError) -> String {
+fn protobuf_reason(error: &prost::DecodeError, depth: usize) -> String {
     let text = error.to_string();
     let reason = text.strip_prefix("failed to decode Protobuf message: ").unwrap_or(&text);
-    format!("not the protobuf message that belongs here, or truncated: {reason}")
+    match depth {
+        0 => format!("the file is truncated, or of another format ({reason})"),
+        _ => format!("the message is damaged ({reason})"),
+    }
 }
 
 #[cfg(test)]
@@ -140,7 +147,7 @@ mod tests {
         let graph_bytes = model.graph.unwrap();
         let graph = root.field("graph", &graph_bytes);
         let error = graph.decode::<GraphProto>().unwrap_err().to_string();
-        assert!(error.starts_with("m.mindir: byte 10, graph: not the protobuf message"), "{error}");
+        assert!(error.starts_with("m.mindir: byte 10, graph: the message is damaged"), "{error}");
         let node = graph.entry("node", 3, &graph_bytes);
         assert_eq!(node.location(), Location { offset: Some(5), field: "graph.node[3]".into() });
     }

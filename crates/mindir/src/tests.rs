@@ -367,7 +367,7 @@ fn files_that_are_none_are_refused() {
     assert_says(open(folder.path()), "not a regular file");
     let text = folder.path().join("text.mindir");
     fs::write(&text, "this is no model").unwrap();
-    assert_says(open(&text), "not the protobuf message");
+    assert_says(open(&text), "the file is truncated, or of another format");
     fs::write(&text, "").unwrap();
     assert_says(open(&text), "the file is empty");
 }
