@@ -49,7 +49,11 @@ impl Combine {
     }
 
     fn elements<T: Number>(&self, source: &dyn Fn(usize) -> Span, out: Span) {
-        if out.len() <= 16 * size_of::<T>() { self.blocks::<T, 16>(source, out) } else { self.blocks::<T, 1024>(source, out) }
+        if out.len() <= 16 * size_of::<T>() {
+            self.blocks::<T, 16>(source, out)
+        } else {
+            self.blocks::<T, 1024>(source, out)
+        }
     }
 
     /// Works block by block, so that the accumulator stays in the first cache.

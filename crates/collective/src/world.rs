@@ -91,7 +91,8 @@ impl World {
     }
 
     fn position(&self, name: &str, ranks: &[usize]) -> Result<usize> {
-        let invalid = |why: String| Err(Error::InvalidArgument(format!("group {name:?} of ranks {ranks:?}: {why}")));
+        let invalid =
+            |why: String| Err(Error::InvalidArgument(format!("group {name:?} of ranks {ranks:?}: {why}")));
         let mut seen = vec![false; self.size()];
         for &rank in ranks {
             match seen.get_mut(rank) {
@@ -124,6 +125,9 @@ impl World {
 
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("World").field("rank", &self.rank()).field("size", &self.size()).finish_non_exhaustive()
+        f.debug_struct("World")
+            .field("rank", &self.rank())
+            .field("size", &self.size())
+            .finish_non_exhaustive()
     }
 }
