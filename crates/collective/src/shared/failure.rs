@@ -109,7 +109,7 @@ impl<'a> FailureRecord<'a> {
     }
 
     fn write_text(self, at: usize, text: &str) {
-        let len = text.floor_char_boundary(TEXT);
+        let len = (0..=TEXT.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
         self.region.word(at).store(len as u32, Ordering::Relaxed);
         self.region.span(at + 4, len).write(&text.as_bytes()[..len]);
     }
