@@ -56,7 +56,9 @@ impl Combine {
         }
     }
 
-    /// Works block by block, so that the accumulator stays in the first cache.
+    /// Works block by block, so that the accumulator stays in the first cache. Not inlined, lest the blocks of
+    /// all types share one stack frame.
+    #[inline(never)]
     fn blocks<T: Number, const BLOCK: usize>(&self, source: &dyn Fn(usize) -> Span, out: Span) {
         let mut accumulator = [T::Wide::zeroed(); BLOCK];
         let mut values = [T::zeroed(); BLOCK];

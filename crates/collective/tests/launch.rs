@@ -16,7 +16,7 @@ fn launcher() {
         return;
     };
     let mut options = LaunchOptions::new(3, ["/bin/sh", "-c", &script]);
-    options.linger = Duration::from_millis(300);
+    options.linger = Duration::from_secs(1);
     options.grace = Duration::from_millis(500);
     options.environment.push(("EXTRA".into(), "more".into()));
     std::process::exit(run(&options).unwrap());

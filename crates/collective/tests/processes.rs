@@ -101,6 +101,20 @@ impl Ranks {
         Ranks(ranks.into_iter().map(start).collect())
     }
 
+    /// Waits until all of them have mapped the file, and some time for them to enter themselves.
+    fn wait_until_joining(&self, path: &Path) {
+        let since = Instant::now();
+        let joins = |child: &Child| {
+            let maps = std::fs::read_to_string(format!("/proc/{}/maps", child.id())).unwrap_or_default();
+            maps.contains(path.to_str().unwrap())
+        };
+        while !self.0.iter().all(joins) {
+            assert!(since.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+
     fn results(mut self) -> Vec<String> {
         let children: Vec<Child> = self.0.drain(..).collect();
         children.into_iter().map(|child| result(&child.wait_with_output().unwrap())).collect()
@@ -218,9 +232,9 @@ fn different_sizes_of_the_world_are_an_error() {
 fn a_rank_killed_while_others_come_is_named() {
     let (directory, path) = temporary();
     let killed = Ranks::start("work", [1], 3, &path, 30.0);
-    wait_for(&path);
+    killed.wait_until_joining(&path);
     let waiting = Ranks::start("work", [0], 3, &path, 30.0);
-    std::thread::sleep(Duration::from_millis(200));
+    waiting.wait_until_joining(&path);
     drop(killed);
     let results = waiting.results();
     assert!(results[0].starts_with("[1] rank 1 is lost (its process"), "{results:?}");
@@ -236,8 +250,7 @@ fn leftovers_of_dead_jobs_are_replaced() {
             1 => std::fs::File::create(&path).unwrap().set_len(1 << 20).unwrap(),
             2 => {
                 let dead = Ranks::start("work", [0, 1], 3, &path, 30.0);
-                wait_for(&path);
-                std::thread::sleep(Duration::from_millis(200));
+                dead.wait_until_joining(&path);
                 drop(dead);
             }
             _ => drop((Ranks::start("work", [1], 4, &path, 30.0), wait_for(&path))),
@@ -252,8 +265,7 @@ fn leftovers_of_dead_jobs_are_replaced() {
 fn a_rank_joins_once() {
     let (_directory, path) = temporary();
     let first = Ranks::start("work", [0], 2, &path, 30.0);
-    wait_for(&path);
-    std::thread::sleep(Duration::from_millis(200));
+    first.wait_until_joining(&path);
     let second = Ranks::start("work", [0], 2, &path, 30.0).results();
     assert!(second[0].contains("is already rank 0"), "{second:?}");
     assert_eq!(Ranks::start("work", [1], 2, &path, 30.0).results(), ["ok"]);

@@ -30,10 +30,11 @@ impl Lines {
         Ok(Lines { pipe: pipe.into(), target, mark, pending: Vec::new() })
     }
 
-    /// Passes on what has come; whether more can come.
+    /// Passes on what has come, up to a limit so that one rank does not keep the others waiting; whether more can
+    /// come.
     pub(super) fn forward(&mut self) -> io::Result<bool> {
         let mut bytes = [0u8; 1 << 16];
-        loop {
+        for _ in 0..16 {
             match self.pipe.read(&mut bytes) {
                 Ok(0) => {
                     self.end_line();
@@ -51,6 +52,7 @@ impl Lines {
             let complete = self.pending.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
             self.flush(complete)?;
         }
+        Ok(true)
     }
 
     fn end_line(&mut self) {

@@ -59,7 +59,8 @@ impl LaunchOptions {
 /// Each gets `RANK_ID`, `RANK_SIZE`, `LOCAL_RANK` and `MSLITE_RENDEZVOUS`, no standard input, and a process group
 /// of its own, all of which is killed in the end. When one fails, the others are ended. SIGINT, SIGTERM and
 /// SIGHUP are passed on to all ranks; the second such signal kills them. Should the launcher itself be killed,
-/// the system kills the ranks.
+/// the system kills the ranks; likewise when the thread that called this ends first. The signals stay caught, and
+/// without effect, when this has returned.
 ///
 /// Returns 0, or the exit code of the rank that failed first, which is 128 + N for death by signal N; after a
 /// signal N to the launcher, 128 + N.
