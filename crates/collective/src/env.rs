@@ -113,9 +113,9 @@ fn number(get: &dyn Fn(&str) -> Option<String>, name: &str) -> Result<usize> {
 fn seconds(get: &dyn Fn(&str) -> Option<String>) -> Result<Duration> {
     let text = get(TIMEOUT_VARIABLE).unwrap_or_default();
     let seconds = text.trim().parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
-    seconds
-        .filter(|s| *s <= Duration::from_secs(365 * 24 * 3600))
-        .ok_or_else(|| Error::InvalidArgument(format!("{TIMEOUT_VARIABLE} is {text:?}, not a number of seconds")))
+    seconds.filter(|s| *s <= Duration::from_secs(365 * 24 * 3600)).ok_or_else(|| {
+        Error::InvalidArgument(format!("{TIMEOUT_VARIABLE} is {text:?}, not a number of seconds"))
+    })
 }
 
 fn check_one_host(get: &dyn Fn(&str) -> Option<String>, launcher: &Launcher, size: usize) -> Result<()> {
@@ -176,12 +176,17 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for (rank, size, timeout) in [("2", "2", "1"), ("-1", "2", "1"), ("0", "x", "1"), ("0", "2", "nan"), ("0", "2", "-1")] {
+        for (rank, size, timeout) in
+            [("2", "2", "1"), ("-1", "2", "1"), ("0", "x", "1"), ("0", "2", "nan"), ("0", "2", "-1")]
+        {
             let variables = [("RANK_ID", rank), ("RANK_SIZE", size), (TIMEOUT_VARIABLE, timeout)];
             assert!(matches!(read(&variables), Err(Error::InvalidArgument(_))), "{variables:?}");
         }
-        let spread =
-            [("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "4"), ("OMPI_COMM_WORLD_LOCAL_SIZE", "2")];
+        let spread = [
+            ("OMPI_COMM_WORLD_RANK", "0"),
+            ("OMPI_COMM_WORLD_SIZE", "4"),
+            ("OMPI_COMM_WORLD_LOCAL_SIZE", "2"),
+        ];
         assert!(matches!(read(&spread), Err(Error::Unsupported(_))));
     }
 }

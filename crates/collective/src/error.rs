@@ -4,7 +4,8 @@ use std::time::Duration;
 ///
 /// After [`InvalidArgument`](Error::InvalidArgument) and [`Unsupported`](Error::Unsupported) nothing was
 /// exchanged and the group can be used further, if all members failed alike; a caller that gives up aborts, so
-/// that the others do not wait for it. After any other error the world is unusable at every rank.
+/// that the others do not wait for it. After any other error the world is unusable at every rank, except that giving up a group
+/// ([`Collective::abort`](crate::Collective::abort)) leaves the other groups as they are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -4,6 +4,7 @@ mod collective;
 mod env;
 mod error;
 mod group;
+pub mod launch;
 mod op;
 mod reduce;
 mod rendezvous;

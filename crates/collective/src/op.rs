@@ -68,7 +68,7 @@ pub enum CollectiveKind {
     AllGather,
     /// `send` has a block for each rank; every rank gets the reduction of all blocks meant for it.
     ReduceScatter(Reduction),
-    /// Every rank gets the root's `send` buffer; that of the others is not read, and has the same size.
+    /// Every rank gets the root's `send` buffer; that of the others is not read.
     Broadcast {
         /// Whose data.
         root: usize,

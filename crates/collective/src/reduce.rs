@@ -49,10 +49,16 @@ impl Combine {
     }
 
     fn elements<T: Number>(&self, source: &dyn Fn(usize) -> Span, out: Span) {
-        if out.len() <= 16 * size_of::<T>() { self.blocks::<T, 16>(source, out) } else { self.blocks::<T, 1024>(source, out) }
+        if out.len() <= 16 * size_of::<T>() {
+            self.blocks::<T, 16>(source, out)
+        } else {
+            self.blocks::<T, 1024>(source, out)
+        }
     }
 
-    /// Works block by block, so that the accumulator stays in the first cache.
+    /// Works block by block, so that the accumulator stays in the first cache. Not inlined, lest the blocks of
+    /// all types share one stack frame.
+    #[inline(never)]
     fn blocks<T: Number, const BLOCK: usize>(&self, source: &dyn Fn(usize) -> Span, out: Span) {
         let mut accumulator = [T::Wide::zeroed(); BLOCK];
         let mut values = [T::zeroed(); BLOCK];
@@ -60,18 +66,15 @@ impl Combine {
             let range = start..out.len().min(start + BLOCK * size_of::<T>());
             let count = range.len() / size_of::<T>();
             let (accumulator, values) = (&mut accumulator[..count], &mut values[..count]);
-            for rank in 0..self.ranks {
+            T::load(source(0).part(range.clone()), values, accumulator);
+            for rank in 1..self.ranks {
                 source(rank).part(range.clone()).read(values);
-                match rank {
-                    0 => T::widen(values, accumulator),
-                    _ => T::combine(self.reduction, accumulator, values),
-                }
+                T::combine(self.reduction, accumulator, values);
             }
             if self.reduction == Reduction::Mean {
                 T::divide(accumulator, self.ranks);
             }
-            T::narrow(accumulator, values);
-            out.part(range).write(values);
+            T::store(accumulator, values, out.part(range));
         }
     }
 }
@@ -79,10 +82,15 @@ impl Combine {
 /// An element type with the type in which it is accumulated.
 trait Number: Pod {
     type Wide: Pod;
-    fn widen(values: &[Self], wide: &mut [Self::Wide]);
+
+    /// Reads elements; `scratch` is as long as they are many.
+    fn load(source: Span, scratch: &mut [Self], wide: &mut [Self::Wide]);
+
     fn combine(reduction: Reduction, accumulator: &mut [Self::Wide], values: &[Self]);
     fn divide(accumulator: &mut [Self::Wide], ranks: usize);
-    fn narrow(wide: &[Self::Wide], values: &mut [Self]);
+
+    /// Writes elements; `scratch` is as long as they are many.
+    fn store(wide: &[Self::Wide], scratch: &mut [Self], out: Span);
 }
 
 fn zip<A: Copy, B: Copy>(accumulator: &mut [A], values: &[B], f: impl Fn(A, B) -> A) {
@@ -96,12 +104,12 @@ macro_rules! own_width {
     () => {
         type Wide = Self;
 
-        fn widen(values: &[Self], wide: &mut [Self]) {
-            wide.copy_from_slice(values);
+        fn load(source: Span, _: &mut [Self], wide: &mut [Self]) {
+            source.read(wide);
         }
 
-        fn narrow(wide: &[Self], values: &mut [Self]) {
-            values.copy_from_slice(wide);
+        fn store(wide: &[Self], _: &mut [Self], out: Span) {
+            out.write(wide);
         }
     };
 }
@@ -164,8 +172,9 @@ macro_rules! halves {
         $(impl Number for $ty {
             type Wide = f32;
 
-            fn widen(values: &[Self], wide: &mut [f32]) {
-                values.convert_to_f32_slice(wide);
+            fn load(source: Span, scratch: &mut [Self], wide: &mut [f32]) {
+                source.read(scratch);
+                scratch.convert_to_f32_slice(wide);
             }
 
             fn combine(reduction: Reduction, accumulator: &mut [f32], values: &[Self]) {
@@ -181,8 +190,9 @@ macro_rules! halves {
                 f32::divide(accumulator, ranks);
             }
 
-            fn narrow(wide: &[f32], values: &mut [Self]) {
-                values.convert_from_f32_slice(wide);
+            fn store(wide: &[f32], scratch: &mut [Self], out: Span) {
+                scratch.convert_from_f32_slice(wide);
+                out.write(scratch);
             }
         })*
     };

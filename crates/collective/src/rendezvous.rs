@@ -29,7 +29,9 @@ impl Rendezvous {
         }
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if !(1..=100).contains(&name_or_path.len()) || !name_or_path.chars().all(allowed) {
-            return Err(Error::InvalidArgument(format!("{name_or_path:?} is no name or path of a rendezvous")));
+            return Err(Error::InvalidArgument(format!(
+                "{name_or_path:?} is no name or path of a rendezvous"
+            )));
         }
         Ok(Rendezvous::named(&shared_memory(), name_or_path))
     }
@@ -63,10 +65,13 @@ impl Rendezvous {
     /// [`Error::Io`] when the file is there, but cannot be removed.
     pub fn cleanup(&self) -> Result<()> {
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-        let Ok(file) = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&self.path) else {
+        let Ok(file) =
+            OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&self.path)
+        else {
             return Ok(());
         };
-        let ours = file.metadata().is_ok_and(|m| m.is_file() && m.uid() == rustix::process::geteuid().as_raw());
+        let ours =
+            file.metadata().is_ok_and(|m| m.is_file() && m.uid() == rustix::process::geteuid().as_raw());
         if !ours || !shared::is_rendezvous(&file) {
             return Ok(());
         }

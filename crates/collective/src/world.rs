@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +11,7 @@ use crate::{Collective, Error, Group, GroupName, JoinOptions, Result, is_world_g
 pub struct World {
     member: Arc<Member>,
     everybody: Arc<SharedGroup>,
-    groups: Mutex<HashMap<(GroupName, Vec<usize>), Arc<SharedGroup>>>,
+    groups: Mutex<Vec<Arc<SharedGroup>>>,
 }
 
 impl World {
@@ -79,19 +78,20 @@ impl World {
             return Ok(self.everybody());
         }
         let rank = self.position(name, ranks)?;
-        let key = (GroupName::from(name), ranks.to_vec());
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(group) = groups.get(&key) {
+        let is_it = |group: &Group| group.name.as_str() == name && group.ranks == ranks;
+        if let Some(group) = groups.iter().find(|group| is_it(group.group())) {
             return Ok(Arc::clone(group) as _);
         }
-        let group = Group { name: key.0.clone(), ranks: key.1.clone(), rank };
+        let group = Group { name: name.into(), ranks: ranks.to_vec(), rank };
         let group = Arc::new(SharedGroup::open(&self.member, group)?);
-        groups.insert(key, Arc::clone(&group));
+        groups.push(Arc::clone(&group));
         Ok(group)
     }
 
     fn position(&self, name: &str, ranks: &[usize]) -> Result<usize> {
-        let invalid = |why: String| Err(Error::InvalidArgument(format!("group {name:?} of ranks {ranks:?}: {why}")));
+        let invalid =
+            |why: String| Err(Error::InvalidArgument(format!("group {name:?} of ranks {ranks:?}: {why}")));
         let mut seen = vec![false; self.size()];
         for &rank in ranks {
             match seen.get_mut(rank) {
@@ -124,6 +124,9 @@ impl World {
 
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("World").field("rank", &self.rank()).field("size", &self.size()).finish_non_exhaustive()
+        f.debug_struct("World")
+            .field("rank", &self.rank())
+            .field("size", &self.size())
+            .finish_non_exhaustive()
     }
 }

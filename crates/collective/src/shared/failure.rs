@@ -40,8 +40,12 @@ impl<'a> FailureRecord<'a> {
     pub(crate) fn set(self, error: &Error, reporter: usize) {
         let (kind, millis, texts) = match error {
             Error::PeerLost { reason, .. } => (PEER_LOST, 0, [reason.as_str(), ""]),
-            Error::Timeout { waited, detail, .. } => (TIMEOUT, waited.as_millis() as u64, [detail.as_str(), ""]),
-            Error::Mismatch { operations: [first, second], .. } => (MISMATCH, 0, [first.as_str(), second.as_str()]),
+            Error::Timeout { waited, detail, .. } => {
+                (TIMEOUT, waited.as_millis() as u64, [detail.as_str(), ""])
+            }
+            Error::Mismatch { operations: [first, second], .. } => {
+                (MISMATCH, 0, [first.as_str(), second.as_str()])
+            }
             _ => return,
         };
         let state = self.region.word(self.at + STATE);
@@ -86,7 +90,11 @@ impl<'a> FailureRecord<'a> {
                 missing: culprits,
                 waited: Duration::from_millis(self.region.wide(self.at + MILLIS).load(Ordering::Relaxed)),
                 operation,
-                detail: if reporter == reader { first } else { format!("{first} (found by rank {reporter})") },
+                detail: if reporter == reader {
+                    first
+                } else {
+                    format!("{first} (found by rank {reporter})")
+                },
             },
             _ => Error::PeerLost { rank: reporter, reason: "its report is damaged".into(), operation },
         }
@@ -101,7 +109,7 @@ impl<'a> FailureRecord<'a> {
     }
 
     fn write_text(self, at: usize, text: &str) {
-        let len = text.floor_char_boundary(TEXT);
+        let len = (0..=TEXT.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
         self.region.word(at).store(len as u32, Ordering::Relaxed);
         self.region.span(at + 4, len).write(&text.as_bytes()[..len]);
     }

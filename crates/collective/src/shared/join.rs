@@ -215,13 +215,14 @@ impl Meeting<'_> {
         written.map_err(|e| self.io("cannot write", e))
     }
 
-    /// Whether this rank may sign in with those who are there; `false` when they are all dead, and the file is
+    /// Whether this rank may sign in with those who are there; `false` when it was a dead job's file, which is
     /// removed.
     fn check_present(&self, region: &Region) -> Result<bool> {
         let size = region.wide(header::SIZE).load(Ordering::Relaxed) as usize;
         let present = self.present(region, size.min(MAX_RANKS));
         let alive = |rank: usize| loss(region, rank, |_| process_of(region, rank).is_ok()).is_none();
-        if !present.is_empty() && !present.iter().any(|&rank| alive(rank)) {
+        let is_fresh = present.is_empty() && size == self.size;
+        if !is_fresh && !present.iter().any(|&rank| alive(rank)) {
             self.unlink();
             return Ok(false);
         }
@@ -265,21 +266,25 @@ impl Meeting<'_> {
     fn wait(&self, region: &Region) -> Result<()> {
         let since = Instant::now();
         let left = self.deadline.saturating_duration_since(since);
-        ready(region).wait(Patience::new(usize::MAX), |ready| ready == 1, |waited| {
-            let operation = || "joining the world".to_owned();
-            FailureRecord::at(region, header::FAILURE).check(self.rank, &operation)?;
-            if ready(region).load() == 1 {
-                return Ok(());
-            }
-            self.check_alive(region)?;
-            if waited < left {
-                return Ok(());
-            }
-            let present = self.present(region, self.size);
-            let missing = (0..self.size).filter(|rank| !present.contains(rank)).collect();
-            let detail = format!("they have not come to {}", self.path.display());
-            Err(Error::Timeout { missing, waited: self.timeout, operation: operation(), detail })
-        })
+        ready(region).wait(
+            Patience::new(usize::MAX),
+            |ready| ready == 1,
+            |waited| {
+                let operation = || "joining the world".to_owned();
+                FailureRecord::at(region, header::FAILURE).check(self.rank, &operation)?;
+                if ready(region).load() == 1 {
+                    return Ok(());
+                }
+                self.check_alive(region)?;
+                if waited < left {
+                    return Ok(());
+                }
+                let present = self.present(region, self.size);
+                let missing = (0..self.size).filter(|rank| !present.contains(rank)).collect();
+                let detail = format!("they have not come to {}", self.path.display());
+                Err(Error::Timeout { missing, waited: self.timeout, operation: operation(), detail })
+            },
+        )
     }
 
     /// Removes the file's name if the file is still the one of `region`.

@@ -94,13 +94,18 @@ impl SharedGroup {
     fn dispatch(&self, kind: &CollectiveKind, call: &Call, running: &mut Running<'_>) -> Result<()> {
         let (me, n) = (self.group.rank, self.group.size());
         let reducing = |reduction| Combine { dtype: call.dtype, reduction, ranks: n };
-        let transfer = Transfer { send: call.send, recv: call.recv, block: call.count * call.dtype.size(), me, n };
+        let transfer =
+            Transfer { send: call.send, recv: call.recv, block: call.count * call.dtype.size(), me, n };
         match *kind {
             CollectiveKind::AllReduce(reduction) => transfer.all_reduce(&reducing(reduction), running),
             CollectiveKind::AllGather => transfer.gather(None, running),
-            CollectiveKind::ReduceScatter(reduction) => transfer.reduce_scatter(&reducing(reduction), running),
+            CollectiveKind::ReduceScatter(reduction) => {
+                transfer.reduce_scatter(&reducing(reduction), running)
+            }
             CollectiveKind::Broadcast { root } => transfer.broadcast(root, running),
-            CollectiveKind::Reduce { root, reduction } => transfer.reduce(root, &reducing(reduction), running),
+            CollectiveKind::Reduce { root, reduction } => {
+                transfer.reduce(root, &reducing(reduction), running)
+            }
             CollectiveKind::Gather { root } => transfer.gather(Some(root), running),
             CollectiveKind::Scatter { root } => transfer.scatter(root, running),
             CollectiveKind::AllToAll => transfer.all_to_all(running),
@@ -193,7 +198,8 @@ impl Uses {
             return Ok(());
         };
         let own = |span: Span, blocks: usize| if blocks == 1 { span } else { span.block(me, blocks) };
-        let apart = send.address() + send.len() <= recv.address() || recv.address() + recv.len() <= send.address();
+        let apart =
+            send.address() + send.len() <= recv.address() || recv.address() + recv.len() <= send.address();
         let in_place = own(send, from).address() == own(recv, to).address() && from.min(to) == 1;
         let fits = apart || in_place || send.len() == 0;
         fits.then_some(()).ok_or_else(|| "send and recv overlap".to_owned())

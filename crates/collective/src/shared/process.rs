@@ -36,9 +36,8 @@ impl Process {
     }
 
     fn is_alive_by_number(&self) -> bool {
-        let exists = to_pid(self.pid).is_some_and(|pid| {
-            !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH))
-        });
+        let exists = to_pid(self.pid)
+            .is_some_and(|pid| !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH)));
         exists && same_start(start_time(self.pid), self.started) && !is_zombie(self.pid)
     }
 }
@@ -87,7 +86,8 @@ mod tests {
     fn an_ended_child_is_dead_before_it_is_waited_for() {
         let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
         let process = Process::open(child.id(), start_time(child.id())).unwrap();
-        let by_number = Process { handle: None, ..Process::open(child.id(), start_time(child.id())).unwrap() };
+        let by_number =
+            Process { handle: None, ..Process::open(child.id(), start_time(child.id())).unwrap() };
         assert!(process.is_alive() && by_number.is_alive());
         child.kill().unwrap();
         while process.is_alive() || by_number.is_alive() {

@@ -40,7 +40,8 @@ impl Signature {
             Action::Collective(kind) => (code(kind), Some(kind)),
         };
         let reduction = kind.and_then(CollectiveKind::reduction);
-        let reduction = reduction.and_then(|r| Reduction::ALL.iter().position(|x| *x == r)).unwrap_or(0) as u64;
+        let reduction =
+            reduction.and_then(|r| Reduction::ALL.iter().position(|x| *x == r)).unwrap_or(0) as u64;
         let peer = kind.and_then(CollectiveKind::peer).unwrap_or(0) as u64;
         let tag = kind.and_then(CollectiveKind::tag).unwrap_or(0).cast_unsigned();
         [code | reduction << 8 | dtype << 16, peer, tag, self.count as u64, number]

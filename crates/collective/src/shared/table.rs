@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::channel::SharedGroup;
-use super::layout::{
-    Channel, MAX_GROUPS, MAX_NAME, MAX_RANKS, entry, footprint, group_entry, header, pool,
-};
+use super::layout::{Channel, MAX_GROUPS, MAX_NAME, MAX_RANKS, entry, footprint, group_entry, header, pool};
 use super::member::Member;
 use crate::{Error, Group, Result};
 

@@ -20,7 +20,8 @@ pub(crate) struct Counter<'a> {
     waiters: &'a AtomicU32,
 }
 
-/// How long a rank spins before it sleeps.
+/// How long a rank spins before it sleeps: `yields` times `spins`, with a yield after each, since the peer may be
+/// waiting for this core.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
     spins: u32,
@@ -32,7 +33,7 @@ impl Patience {
     /// working.
     pub(crate) fn new(size: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        if size > cores { Patience { spins: 20, yields: 10 } } else { Patience { spins: 2000, yields: 10 } }
+        if size > cores { Patience { spins: 20, yields: 10 } } else { Patience { spins: 250, yields: 8 } }
     }
 }
 
@@ -62,6 +63,11 @@ impl<'a> Counter<'a> {
         }
     }
 
+    /// Stores a value that nobody sleeps for.
+    pub(crate) fn store(self, value: u32) {
+        self.value.store(value, Ordering::Release);
+    }
+
     /// Waits until `ready`. About every tick `check` is told how long it has taken, and may give up.
     pub(crate) fn wait(
         self,
@@ -87,15 +93,12 @@ impl<'a> Counter<'a> {
     }
 
     fn spin(self, patience: Patience, ready: &impl Fn(u32) -> bool) -> bool {
-        for _ in 0..patience.spins {
-            if ready(self.load()) {
-                return true;
-            }
-            std::hint::spin_loop();
-        }
         for _ in 0..patience.yields {
-            if ready(self.load()) {
-                return true;
+            for _ in 0..patience.spins {
+                if ready(self.load()) {
+                    return true;
+                }
+                std::hint::spin_loop();
             }
             std::thread::yield_now();
         }

@@ -122,7 +122,12 @@ pub(crate) fn blocks(kind: &CollectiveKind, n: usize) -> (usize, usize) {
 }
 
 /// What `rank` receives, given what everybody sends; `None` where `recv` is not written.
-pub(crate) fn expected(dtype: DType, kind: &CollectiveKind, sends: &[Vec<Value>], rank: usize) -> Option<Vec<u8>> {
+pub(crate) fn expected(
+    dtype: DType,
+    kind: &CollectiveKind,
+    sends: &[Vec<Value>],
+    rank: usize,
+) -> Option<Vec<u8>> {
     let n = sends.len();
     let bytes = |values: &[Value]| values.iter().flat_map(|&v| encode(dtype, v, 1)).collect::<Vec<u8>>();
     let block = |values: &[Value], i: usize| {
@@ -132,9 +137,7 @@ pub(crate) fn expected(dtype: DType, kind: &CollectiveKind, sends: &[Vec<Value>]
     let all: Vec<&[Value]> = sends.iter().map(Vec::as_slice).collect();
     match *kind {
         CollectiveKind::AllReduce(reduction) => Some(reduced(dtype, reduction, &all)),
-        CollectiveKind::Reduce { root, reduction } => {
-            (rank == root).then(|| reduced(dtype, reduction, &all))
-        }
+        CollectiveKind::Reduce { root, reduction } => (rank == root).then(|| reduced(dtype, reduction, &all)),
         CollectiveKind::ReduceScatter(reduction) => {
             let mine: Vec<Vec<Value>> = sends.iter().map(|s| block(s, rank)).collect();
             let mine: Vec<&[Value]> = mine.iter().map(Vec::as_slice).collect();
@@ -144,9 +147,7 @@ pub(crate) fn expected(dtype: DType, kind: &CollectiveKind, sends: &[Vec<Value>]
         CollectiveKind::Gather { root } => (rank == root).then(|| bytes(&sends.concat())),
         CollectiveKind::Broadcast { root } => Some(bytes(&sends[root])),
         CollectiveKind::Scatter { root } => Some(bytes(&block(&sends[root], rank))),
-        CollectiveKind::AllToAll => {
-            Some(sends.iter().flat_map(|s| bytes(&block(s, rank))).collect())
-        }
+        CollectiveKind::AllToAll => Some(sends.iter().flat_map(|s| bytes(&block(s, rank))).collect()),
         _ => None,
     }
 }
