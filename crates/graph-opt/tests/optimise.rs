@@ -11,6 +11,8 @@ use mslite_graph_opt::pass::{OptimiseOptions, Pass, PassContext, Patch, Report, 
 use mslite_graph_opt::{Error, Graph, Result};
 use mslite_tensor::Tensor;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use support::evaluate::{Reference, run, same};
 use support::generate::{Palette, graphs};
 
@@ -174,4 +176,46 @@ proptest! {
         let (_, all) = optimise(&graph, &OptimiseOptions::default()).unwrap();
         prop_assert_eq!(&some.rewrites[..], &all.rewrites[..fuel.min(all.rewrites.len())]);
     }
+}
+
+/// A property that no graph exercises proves nothing.
+#[test]
+fn random_graphs_reach_every_rule() {
+    let mut runner = TestRunner::deterministic();
+    let mut rules = BTreeSet::new();
+    for _ in 0..600 {
+        let graph = graphs(Palette::Runnable, 40).new_tree(&mut runner).unwrap().current();
+        let (_, report) = optimise(&graph, &OptimiseOptions::default()).unwrap();
+        rules.extend(report.rewrites.iter().map(|rewrite| rewrite.rule));
+    }
+    let expected = [
+        "activation",
+        "broadcast_chain",
+        "broadcast_operand",
+        "cast_chain",
+        "constant_operands",
+        "conv2d_bias",
+        "empty_pad",
+        "equal_constants",
+        "equal_nodes",
+        "equal_operands",
+        "function_between",
+        "function_chain",
+        "function_without_effect",
+        "known_selection",
+        "matmul_bias",
+        "neutral_operand",
+        "reshape_chain",
+        "same_broadcast",
+        "same_cast",
+        "same_layout",
+        "single_concat",
+        "single_elements",
+        "transpose_chain",
+        "transpose_to_reshape",
+        "transposed_operand",
+        "unused",
+        "whole_slice",
+    ];
+    assert_eq!(rules.into_iter().collect::<Vec<_>>(), expected);
 }

@@ -69,7 +69,13 @@ impl Maker {
     }
 
     fn step(&mut self, n: usize, step: Step) {
-        let x = self.values[step.operand % self.values.len()];
+        let x = match step.operand.is_multiple_of(2) {
+            true => self.values[self.values.len() - 1],
+            false => self.values[step.operand / 2 % self.values.len()],
+        };
+        if step.arguments[3].is_multiple_of(3) && self.with_constant(n, x, step).is_some() {
+            return;
+        }
         let (op, count) = match self.palette {
             Palette::All => any_op(self.builder.graph(), x, step),
             Palette::Runnable => runnable_op(self.builder.graph(), x, step),
@@ -101,6 +107,36 @@ impl Maker {
                 .flat_map(|y| candidates(first / 2).map(move |z| vec![x, y, z]))
                 .find(|operands| fits(operands)),
         }
+    }
+
+    /// A binary operation of a value and a new constant: a scalar, or what broadcasts like a bias.
+    fn with_constant(&mut self, n: usize, x: ValueId, step: Step) -> Option<()> {
+        let spec = self.builder.spec(x).clone();
+        let dims = spec.shape.as_fixed()?;
+        let [a, b, c, _] = step.arguments.map(usize::from);
+        let shape = match (b % 3, &dims[..]) {
+            (0, [_, channels, _, _]) => vec![*channels, 1, 1],
+            (1, [_, channels, _, _]) => vec![1, *channels, 1, 1],
+            (1, [.., n]) => vec![1, *n],
+            (_, [.., n]) => vec![*n],
+            _ => vec![],
+        };
+        let count = shape.iter().product();
+        let tensor = match spec.dtype {
+            DType::F32 => {
+                let number = |i| [0.0, -0.0, 1.0, i as f32 * 0.5][c % 4];
+                Tensor::from_vec((0..count).map(number).collect(), &shape)
+            }
+            DType::I64 => Tensor::from_vec((0..count).map(|i| [0, 1, -1, i as i64][c % 4]).collect(), &shape),
+            _ => Tensor::from_vec(vec![c % 2 == 0; count], &shape),
+        };
+        let f = BINARY[a % BINARY.len()];
+        let constant = self.builder.constant("", tensor.ok().filter(|t| t.dtype() == spec.dtype)?);
+        self.values.push(constant);
+        let result =
+            self.builder.push(Op::Binary(f), &[x, constant], &format!("{n}/{}", f.name()).into()).ok()?;
+        self.values.extend(result);
+        Some(())
     }
 
     fn constant(&mut self, step: Step) {
@@ -182,8 +218,8 @@ fn runnable_op(graph: &Graph, x: ValueId, step: Step) -> (Op, usize) {
         2 | 3 => (Op::Binary(BINARY[a % BINARY.len()]), 2),
         4 => (Op::Select, 3),
         5 => (Op::Cast([DType::F32, DType::I64, DType::Bool][a % 3]), 1),
-        6 | 7 => (matmul(step), 2 + c % 2),
-        8 => {
+        6..=8 if dims.len() != 4 => (matmul(step), 2 + c % 2),
+        6..=8 => {
             let conv = Conv2d {
                 strides: [1 + a % 2, 1],
                 padding: Padding2d::Explicit([b % 2, 1, 0, c % 2]),
