@@ -55,12 +55,12 @@ ids! {
 /// its next value is another one, so that nothing is ever written twice.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Graph {
-    name: String,
-    nodes: Vec<Node>,
-    values: Vec<Value>,
-    inputs: Vec<Port>,
-    states: Vec<State>,
-    outputs: Vec<Port>,
+    pub(super) name: String,
+    pub(super) nodes: Vec<Node>,
+    pub(super) values: Vec<Value>,
+    pub(super) inputs: Vec<Port>,
+    pub(super) states: Vec<State>,
+    pub(super) outputs: Vec<Port>,
 }
 
 /// An operation applied to values.

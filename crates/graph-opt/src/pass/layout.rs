@@ -2,8 +2,8 @@ use mslite_tensor::Dim;
 
 use super::rule::{self, Expr, Rule, Site};
 use super::{Pass, PassContext, Patch};
-use crate::ir::ValueId;
 use crate::ir::op::{MatMul, Op};
+use crate::ir::{Node, ValueId};
 use crate::{Graph, Result};
 
 /// Removes and joins transposes and reshapes.
@@ -12,8 +12,8 @@ use crate::{Graph, Result};
 /// - a transpose of a transpose, or a reshape of a reshape, becomes one
 /// - a transpose that moves only axes of extent 1 becomes a reshape
 /// - a transpose of the last two axes of an operand of a matrix product becomes its flag
-/// - an element-wise function between two of a kind, read by the second only, moves behind both, so that they
-///   become one
+/// - element-wise functions of one operand between two of a kind, each read once, move behind both, so that
+///   these become one
 ///
 /// It does not fire where an extent that matters is not known to be equal or 1, nor for other products of
 /// permuted axes, nor where the value between has another reader: both layouts would be computed.
@@ -113,9 +113,18 @@ fn swaps_last_two(perm: &[usize]) -> bool {
 
 fn function_between(site: &Site) -> Option<Expr> {
     let (Op::Transpose(_) | Op::Reshape(_)) = site.node.op else { return None };
-    let function = site.sole_producer(site.node.operands[0])?;
-    let (Op::Unary(_) | Op::Cast(_)) = function.op else { return None };
-    let inner = site.producer(function.operands[0])?;
+    let mut functions = Vec::new();
+    let mut value = site.node.operands[0];
+    while let Some(function) = site.sole_producer(value).filter(|node| is_function(&node.op)) {
+        functions.push(function);
+        value = function.operands[0];
+    }
+    let inner = site.producer(value).filter(|_| !functions.is_empty())?;
     let joined = Expr::node(join(&site.node.op, &inner.op)?, [inner.operands[0]]);
-    Some(Expr::node(function.op.clone(), [joined]).with_origin_of(function))
+    let apply = |x, function: &&Node| Expr::node(function.op.clone(), [x]).with_origin_of(function);
+    Some(functions.iter().rev().fold(joined, apply))
+}
+
+fn is_function(op: &Op) -> bool {
+    matches!(op, Op::Unary(_) | Op::Cast(_))
 }

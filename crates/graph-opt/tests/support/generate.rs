@@ -49,7 +49,8 @@ struct Maker {
 }
 
 const SYMBOLIC: [&str; 4] = ["f32[batch, 3]", "f16[2, 2*s + 1]", "i32[*]", "f32[n, 4, h, w]"];
-const FIXED: [&str; 6] = ["f32[2, 3]", "f32[3, 2]", "f32[1, 2, 4, 4]", "i64[2, 3]", "bool[2, 3]", "f32[]"];
+const FIXED: [&str; 7] =
+    ["f32[2, 2, 2]", "f32[2, 3]", "f32[3, 2]", "f32[1, 2, 4, 4]", "i64[2, 3]", "bool[2, 3]", "f32[]"];
 
 impl Maker {
     fn sources(&mut self) {
