@@ -1,7 +1,5 @@
 //! Types of results, op by op: numpy's rules, and counting.
 
-mod support;
-
 use mslite_graph_opt::Graph;
 use mslite_graph_opt::infer::broadcast;
 use mslite_tensor::Shape;

@@ -5,11 +5,12 @@ mod support;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use mslite_graph_opt::ir::Port;
 use mslite_graph_opt::ir::op::{Op, Unary};
 use mslite_graph_opt::ir::verify;
 use mslite_graph_opt::pass::{OptimiseOptions, Pass, PassContext, Patch, Report, optimise};
-use mslite_graph_opt::{Error, Graph, Result};
-use mslite_tensor::Tensor;
+use mslite_graph_opt::{Error, Graph, Result, specialise};
+use mslite_tensor::{Bindings, Tensor};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -145,6 +146,24 @@ proptest! {
         for (n, (x, y)) in before.iter().zip(&after).enumerate() {
             let (x_values, y_values) = (x.to_vec::<f32>(), y.to_vec::<f32>());
             prop_assert!(same(x, y), "result {n}: {x_values:?} became {y_values:?}\n{graph}{optimised}{:#?}", rules(&report));
+        }
+    }
+
+    #[test]
+    fn results_stay_the_same_for_any_extents(graph in graphs(Palette::Symbolic, 30), seed: u64, n in 1..4usize, m in 1..4usize) {
+        let (optimised, report) = optimise(&graph, &OptimiseOptions::default()).unwrap();
+        prop_assert!(report.converged);
+        let bindings = Bindings::from([("n".into(), n as i64), ("m".into(), m as i64)]);
+        let dims = |port: &Port| graph.spec(port.value).shape.bind(&bindings).as_fixed().unwrap();
+        let dims: Vec<_> = graph.inputs().iter().map(dims).collect();
+        let dims: Vec<&[usize]> = dims.iter().map(|dims| &dims[..]).collect();
+        // Whether different symbols broadcast depends on their values.
+        if let Ok(graph) = specialise(&graph, &dims) {
+            let optimised = specialise(&optimised, &dims).unwrap();
+            let inputs: Vec<Tensor> = (0..graph.inputs().len()).map(|n| input(&graph, n, seed)).collect();
+            for (x, y) in run(&graph, &inputs).iter().zip(&run(&optimised, &inputs)) {
+                prop_assert!(same(x, y), "{x:?} became {y:?}\n{graph}{optimised}{:#?}", rules(&report));
+            }
         }
     }
 

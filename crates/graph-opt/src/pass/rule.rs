@@ -92,11 +92,16 @@ impl<'a> Site<'a> {
 }
 
 /// Applies to each node the first rule that fits.
+///
+/// A rewrite must keep the type, which says nothing about broadcasting where the rank is unknown: such nodes stay.
 pub(super) fn apply(rules: &[Rule], graph: &Graph, cx: &mut PassContext) -> Result<Option<Patch>> {
     let uses = graph.use_counts();
     let mut patch = Patch::new(graph);
     for (id, node) in graph.nodes().filter(|(_, node)| node.results.len() == 1) {
         let site = Site { graph, node, uses: &uses };
+        if site.result().shape.rank().is_none() {
+            continue;
+        }
         for rule in rules {
             let Some(expr) = (rule.rewrite)(&site) else { continue };
             let mark = patch.mark();
