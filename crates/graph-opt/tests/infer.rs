@@ -195,6 +195,8 @@ fn collectives() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn broadcasting_aligns_from_the_right(
         x in prop::collection::vec(0..3usize, 0..4),

@@ -132,7 +132,7 @@ fn input(graph: &Graph, n: usize, seed: u64) -> Tensor {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn results_stay_the_same_to_the_bit(graph in graphs(Palette::Runnable, 40), seed: u64, evaluates: bool) {

@@ -99,7 +99,7 @@ fn extents_that_grow_from_node_to_node_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_lost(graph in graphs(Palette::All, 40)) {
