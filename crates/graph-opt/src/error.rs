@@ -43,6 +43,9 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// Options that contradict what there is.
+    #[error("{0}")]
+    Options(String),
     /// Text that is not a graph.
     #[error("line {line}: {reason}")]
     Parse {

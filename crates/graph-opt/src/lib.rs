@@ -3,6 +3,7 @@
 mod error;
 pub mod infer;
 pub mod ir;
+pub mod pass;
 mod specialise;
 pub mod text;
 

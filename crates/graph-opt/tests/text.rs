@@ -98,8 +98,31 @@ fn extents_that_grow_from_node_to_node_are_refused() {
     assert!(error.contains("too long"), "{error}");
 }
 
+#[test]
+fn text_made_to_harm_is_refused_or_harmless() {
+    let sums = |n: usize| (0..n).map(|i| format!("a{i} + b{i}")).collect::<Vec<_>>();
+    let functions = sums(40).into_iter().map(|sum| format!("floor({sum} / 1)")).collect::<Vec<_>>();
+    let opaque = |value: String| format!("%0 = opaque(primitive=\"p\", attributes={{a={value}}}) : f32[]");
+    for (item, is_harmless) in [
+        (opaque("[".repeat(100_000)), false),
+        (opaque("[".repeat(100) + &"]".repeat(100)), false),
+        (opaque("[".repeat(60) + &"]".repeat(60)), true),
+        (opaque("[1,".repeat(100_000)), false),
+        (format!("input %x \"x\" : f32[{}]", functions.join("*")), false),
+        (format!("input %x \"x\" : f32[{}1{}]", "floor(".repeat(50_000), " / 1)".repeat(50_000)), false),
+        (format!("input %x \"x\" : f32[{}]\n%y = reshape(dims=[7]) %x", sums(60).join(", ")), true),
+        (format!("constant %c \"\" : f32[{}] = []", usize::MAX), false),
+        ("constant %c \"\" : f32[0, 9223372036854775807] = []".to_owned(), true),
+        ("input %x \"x\" : f32[9223372036854775807, 9223372036854775807]\n%y = add %x, %x".to_owned(), true),
+        (format!("%x = {} : f32[]", "a".repeat(100_000)), false),
+    ] {
+        let graph = format!("graph \"g\" {{\n{item}\n}}").parse::<Graph>();
+        assert_eq!(graph.is_ok(), is_harmless, "{:.100} {:?}", item, graph.err());
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_lost(graph in graphs(Palette::All, 40)) {

@@ -5,20 +5,18 @@ use crate::ir::op::{Gather, Pad, PadMode, Slice, TopK};
 
 pub(super) fn reshape(dims: &[Dim], x: &TensorSpec) -> Inferred<TensorSpec> {
     let result = TensorSpec::new(x.dtype, Shape::ranked(dims.to_vec()));
-    if dims.iter().any(|d| d.as_fixed().is_some_and(|n| n < 0)) {
-        return Err(format!("{} has a negative extent", result.shape));
-    }
-    if let Some(from) = x.shape.dims()
-        && !may_equal(&product(from), &product(dims))
+    if let (Some(from), Some(to)) = (x.shape.dims().and_then(product), product(dims))
+        && from != to
     {
-        return Err(format!("{x} has {} elements, {result} has {}", product(from), product(dims)));
+        return Err(format!("{x} has {from} elements, {result} has {to}"));
     }
     Ok(result)
 }
 
-/// Number of elements.
-pub(super) fn product(dims: &[Dim]) -> Dim {
-    dims.iter().fold(Dim::from(1), |n, d| &n * d)
+/// Number of elements, if every extent is a number. Products of symbolic extents are not multiplied out: that
+/// can take exponentially many terms.
+fn product(dims: &[Dim]) -> Option<i64> {
+    dims.iter().try_fold(1i64, |n, d| Some(n.saturating_mul(d.as_fixed()?)))
 }
 
 pub(super) fn transpose(perm: &[usize], x: &TensorSpec) -> Inferred<TensorSpec> {
@@ -89,6 +87,9 @@ pub(super) fn pad(pad: &Pad, operands: &[&TensorSpec]) -> Inferred<TensorSpec> {
     let x = match (pad.mode, operands) {
         (PadMode::Constant, [x, value]) => {
             same_dtype(x, value)?;
+            if value.shape.rank().is_some_and(|rank| rank != 0) {
+                return Err(format!("the value {value} must have rank 0"));
+            }
             x
         }
         (PadMode::Constant, _) => return Err("it takes a tensor and a value".to_owned()),
@@ -104,9 +105,6 @@ pub(super) fn pad(pad: &Pad, operands: &[&TensorSpec]) -> Inferred<TensorSpec> {
         .zip(pad.low.iter().zip(&pad.high))
         .map(|(dim, (&low, &high))| &(dim + &Dim::from(low)) + &Dim::from(high))
         .collect();
-    if padded.iter().any(|d| d.as_fixed().is_some_and(|n| n < 0)) {
-        return Err(format!("it cuts more than {x} has"));
-    }
     Ok(TensorSpec::new(x.dtype, Shape::ranked(padded)))
 }
 

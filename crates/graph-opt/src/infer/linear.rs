@@ -1,12 +1,16 @@
 use mslite_tensor::{DType, Dim, Shape, TensorSpec};
 
+use super::elementwise::unary;
 use super::{Inferred, broadcast, check_axis, float, may_equal, same_dtype, unranked};
-use crate::ir::op::{ArgReduce, Conv2d, MatMul, Norm, Padding2d, Pool2d, Reduce, ReduceKind};
+use crate::ir::op::{ArgReduce, Conv2d, MatMul, Norm, Padding2d, Pool2d, Reduce, ReduceKind, Unary};
 
 pub(super) fn reduce(reduce: &Reduce, x: &TensorSpec) -> Inferred<TensorSpec> {
     let is_logic = matches!(reduce.kind, ReduceKind::All | ReduceKind::Any);
     if is_logic && x.dtype != DType::Bool {
         return Err(format!("it needs bool, not {}", x.dtype));
+    }
+    if !reduce.axes.is_sorted_by(|a, b| a < b) {
+        return Err(format!("its axes {:?} are not sorted and distinct", reduce.axes));
     }
     let Some(dims) = x.shape.dims() else { return Ok(unranked(x.dtype)) };
     if let Some(&axis) = reduce.axes.last() {
@@ -61,6 +65,7 @@ pub(super) fn matmul(matmul: &MatMul, operands: &[&TensorSpec]) -> Inferred<Tens
         _ => return Err(format!("it takes 2 or 3 operands, not {}", operands.len())),
     };
     same_dtype(a, b)?;
+    activated(matmul.activation, a)?;
     let (Some(a_dims), Some(b_dims)) = (a.shape.dims(), b.shape.dims()) else {
         return Ok(unranked(a.dtype));
     };
@@ -96,12 +101,22 @@ fn matrix(dims: &[Dim], transposed: bool, left: bool) -> (Option<&Dim>, Option<&
     }
 }
 
+/// Checks that an activation is defined for a type and keeps it.
+fn activated(activation: Option<Unary>, x: &TensorSpec) -> Inferred<()> {
+    match activation {
+        Some(f) if f.is_predicate() => Err(format!("{} is no activation", f.name())),
+        Some(f) => unary(f, x).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
 fn biased(result: TensorSpec, bias: &TensorSpec) -> Inferred<TensorSpec> {
     same_dtype(&result, bias)?;
     let last = result.shape.dims().and_then(|dims| dims.last());
     match (last, bias.shape.dims()) {
         (Some(n), Some([m])) if !may_equal(n, m) => Err(format!("a bias of {m} does not fit {result}")),
-        (_, Some([_])) | (_, None) => Ok(result),
+        (Some(_), Some([_])) => Ok(result),
+        (_, None) => Ok(result),
         _ => Err(format!("the bias must be a vector, not {bias}")),
     }
 }
@@ -113,6 +128,7 @@ pub(super) fn conv2d(conv: &Conv2d, operands: &[&TensorSpec]) -> Inferred<Tensor
         _ => return Err(format!("it takes 2 or 3 operands, not {}", operands.len())),
     };
     same_dtype(x, weight)?;
+    activated(conv.activation, x)?;
     let (Some(x_dims), Some(w_dims)) = (x.shape.dims(), weight.shape.dims()) else {
         return Ok(unranked(x.dtype));
     };
@@ -163,7 +179,7 @@ fn windows(
     let Padding2d::Explicit(sides) = padding else {
         return Ok(size.ceil_div(&stride));
     };
-    let padded = size + &Dim::from(sides[2 * axis] + sides[2 * axis + 1]);
+    let padded = &(size + &Dim::from(sides[2 * axis])) + &Dim::from(sides[2 * axis + 1]);
     let room = &padded - extent;
     if room.as_fixed().is_some_and(|n| n < 0) {
         return Err(format!("a window of {extent} does not fit {padded}"));

@@ -19,6 +19,27 @@ pub type Inferred<T = Vec<TensorSpec>> = Result<T, String>;
 /// # Errors
 /// A sentence that says why the operands do not fit.
 pub fn infer(op: &Op, operands: &[&TensorSpec]) -> Inferred {
+    let results = infer_op(op, operands)?;
+    let negative = |spec: &&TensorSpec| {
+        spec.shape.dims().is_some_and(|dims| dims.iter().any(|d| d.as_fixed().is_some_and(|n| n < 0)))
+    };
+    match results.iter().find(negative) {
+        Some(result) => Err(format!("the result {result} has a negative extent")),
+        None => Ok(results),
+    }
+}
+
+/// As [`infer`], with an error that names the node.
+pub(crate) fn infer_node(op: &Op, operands: &[&TensorSpec], origin: &str) -> crate::Result<Vec<TensorSpec>> {
+    infer(op, operands).map_err(|reason| crate::Error::Infer {
+        op: op.name().to_owned(),
+        origin: origin.to_owned(),
+        operands: operands.iter().map(|spec| spec.to_string()).collect::<Vec<_>>().join(", "),
+        reason,
+    })
+}
+
+fn infer_op(op: &Op, operands: &[&TensorSpec]) -> Inferred {
     use layout as l;
     let one = |spec: Inferred<TensorSpec>| spec.map(|spec| vec![spec]);
     match op {

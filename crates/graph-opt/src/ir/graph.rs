@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::op::Op;
 use super::verify::verify;
-use crate::infer::infer;
+use crate::infer::infer_node;
 use crate::{Error, Result};
 
 macro_rules! ids {
@@ -55,12 +55,12 @@ ids! {
 /// its next value is another one, so that nothing is ever written twice.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Graph {
-    name: String,
-    nodes: Vec<Node>,
-    values: Vec<Value>,
-    inputs: Vec<Port>,
-    states: Vec<State>,
-    outputs: Vec<Port>,
+    pub(super) name: String,
+    pub(super) nodes: Vec<Node>,
+    pub(super) values: Vec<Value>,
+    pub(super) inputs: Vec<Port>,
+    pub(super) states: Vec<State>,
+    pub(super) outputs: Vec<Port>,
 }
 
 /// An operation applied to values.
@@ -203,12 +203,7 @@ impl Graph {
     /// [`Error::Infer`] when the operands do not fit the operation.
     pub fn result_specs(&self, op: &Op, operands: &[ValueId], origin: &str) -> Result<Vec<TensorSpec>> {
         let specs: SmallVec<[&TensorSpec; 3]> = operands.iter().map(|&v| self.spec(v)).collect();
-        infer(op, &specs).map_err(|reason| Error::Infer {
-            op: op.name().to_owned(),
-            origin: origin.to_owned(),
-            operands: specs.iter().map(|s| s.to_string()).collect::<Vec<_>>().join(", "),
-            reason,
-        })
+        infer_node(op, &specs, origin)
     }
 
     /// How often each value is read by nodes, outputs and states, indexed by value.
@@ -258,6 +253,7 @@ impl GraphBuilder {
     /// Adds a state; until [`GraphBuilder::set_next`] says otherwise it keeps what it holds.
     pub fn state(&mut self, name: impl Into<Arc<str>>, initial: Tensor) -> ValueId {
         let value = self.value(initial.spec(), Def::State(self.graph.states.len()));
+        let initial = initial.into_shared();
         self.graph.states.push(State { name: name.into(), initial, value, next: value });
         value
     }
@@ -280,7 +276,7 @@ impl GraphBuilder {
 
     /// Adds a constant; the name may be empty.
     pub fn constant(&mut self, name: impl Into<Arc<str>>, tensor: Tensor) -> ValueId {
-        self.shared_constant(Arc::new(Constant { name: name.into(), tensor }))
+        self.shared_constant(Arc::new(Constant { name: name.into(), tensor: tensor.into_shared() }))
     }
 
     /// Adds a constant that another graph has, too.

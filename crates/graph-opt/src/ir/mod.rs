@@ -1,5 +1,6 @@
 //! The intermediate representation.
 
+mod cost;
 mod graph;
 pub mod op;
 mod verify;

@@ -25,10 +25,13 @@ pub fn verify(graph: &Graph) -> Result<()> {
             return fail(format!("{id} and its definition {:?} do not name each other", value.def));
         }
     }
+    let count = graph.values().len();
+    if let Some(reason) = first_stray_source(graph) {
+        return fail(reason);
+    }
     for (id, node) in graph.nodes() {
         verify_node(graph, id, node)?;
     }
-    let count = graph.values().len();
     if let Some(value) = graph.results().find(|v| v.index() >= count) {
         return fail(format!("result {value} does not exist"));
     }
@@ -54,6 +57,18 @@ fn is_defined(graph: &Graph, id: ValueId) -> bool {
     }
 }
 
+/// An input or state whose value has another definition.
+fn first_stray_source(graph: &Graph) -> Option<String> {
+    let def = |id: ValueId| (id.index() < graph.values().len()).then(|| &graph.value(id).def);
+    let mut inputs = graph.inputs().iter().enumerate();
+    let input = inputs.find(|(i, port)| !matches!(def(port.value), Some(Def::Input(n)) if n == i));
+    let mut states = graph.states().iter().enumerate();
+    let state = states.find(|(i, state)| !matches!(def(state.value), Some(Def::State(n)) if n == i));
+    input
+        .map(|(_, port)| format!("{} is not defined by input {:?}", port.value, port.name))
+        .or(state.map(|(_, state)| format!("{} is not defined by state {:?}", state.value, state.name)))
+}
+
 fn verify_node(graph: &Graph, id: NodeId, node: &Node) -> Result<()> {
     let fail = |reason: String| {
         Err(Error::Verify(format!("{id} ({} at {}): {reason}", node.op.name(), node.origin)))
@@ -63,6 +78,13 @@ fn verify_node(graph: &Graph, id: NodeId, node: &Node) -> Result<()> {
         let before = exists && graph.producer(operand).is_none_or(|(producer, _)| producer < id);
         if !before {
             return fail(format!("operand {operand} is not defined before it"));
+        }
+    }
+    for (slot, &result) in node.results.iter().enumerate() {
+        let defined = result.index() < graph.values().len()
+            && matches!(graph.value(result).def, Def::Node(node, n) if (node, n) == (id, slot));
+        if !defined {
+            return fail(format!("result {result} has another definition"));
         }
     }
     let operands: Vec<&TensorSpec> = node.operands.iter().map(|&v| graph.spec(v)).collect();
@@ -91,4 +113,93 @@ fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use mslite_tensor::{DType, Tensor};
+
+    use super::*;
+
+    fn graph() -> Graph {
+        let text = r#"graph "g" {
+            input %0 "x" : f32[2]
+            input %1 "y" : f32[2]
+            state %2 "s" : f32[2] = [1, 2]
+            state %3 "t" : f32[2] = [1, 2]
+            constant %4 "c" : f32[2] = [3, 4]
+            %5 = add %0, %4 @"a"
+            %6, %7 = top_k(k=1, axis=0) %5 @"b"
+            output "z" %6
+            next %2 = %5
+        }"#;
+        text.parse().unwrap()
+    }
+
+    /// Checks that a change makes the graph invalid.
+    fn refuses(change: impl FnOnce(&mut Graph), reason: &str) {
+        let mut graph = graph();
+        change(&mut graph);
+        let error = verify(&graph).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+
+    fn id(n: usize) -> ValueId {
+        ValueId::new(n)
+    }
+
+    #[test]
+    fn values_exist() {
+        refuses(|g| g.nodes[0].operands[1] = id(99), "operand %99 is not defined before it");
+        refuses(|g| g.outputs[0].value = id(99), "result %99 does not exist");
+        refuses(|g| g.states[0].next = id(99), "result %99 does not exist");
+        refuses(|g| g.states[0].value = id(99), "do not name each other");
+        refuses(|g| g.nodes[1].results[1] = id(99), "do not name each other");
+        refuses(|g| g.nodes[1].results.push(id(99)), "result %99 has another definition");
+    }
+
+    #[test]
+    fn nodes_read_what_was_made_before() {
+        refuses(|g| g.nodes[0].operands[0] = id(5), "n0 (add at a): operand %5 is not defined before it");
+        refuses(|g| g.nodes[0].operands[0] = id(6), "operand %6 is not defined before it");
+        refuses(|g| g.nodes.swap(0, 1), "do not name each other");
+    }
+
+    #[test]
+    fn definitions_and_values_name_each_other() {
+        refuses(|g| g.values[5].def = Def::Input(0), "do not name each other");
+        refuses(|g| g.values[5].def = Def::Node(NodeId::new(9), 0), "do not name each other");
+        refuses(|g| g.values[6].def = Def::Node(NodeId::new(1), 1), "do not name each other");
+        refuses(|g| g.values[0].def = Def::Input(7), "do not name each other");
+        let again = |g: &mut Graph| {
+            let port = g.inputs[0].clone();
+            g.inputs.push(crate::ir::Port { name: "again".into(), ..port });
+        };
+        refuses(again, "%0 is not defined by input \"again\"");
+        let again = |g: &mut Graph| {
+            let state = g.states[0].clone();
+            g.states.push(crate::ir::State { name: "again".into(), ..state });
+        };
+        refuses(again, "%2 is not defined by state \"again\"");
+        refuses(|g| g.nodes.push(g.nodes[0].clone()), "n2 (add at a): result %5 has another definition");
+    }
+
+    #[test]
+    fn types_are_those_of_inference() {
+        refuses(|g| g.values[5].spec.dtype = DType::F16, "its results are (f32[2]), not (f16[2])");
+        refuses(|g| g.values[0].spec.dtype = DType::F16, "f16 and f32 differ in type");
+        refuses(|g| g.values[4].spec = TensorSpec::fixed(DType::F32, &[1, 2]), "do not name each other");
+    }
+
+    #[test]
+    fn states_keep_their_type() {
+        refuses(|g| g.states[0].next = id(6), "state \"s\" changes its type");
+        refuses(|g| g.states[1].initial = Tensor::scalar(1f32), "state \"t\" changes its type");
+    }
+
+    #[test]
+    fn names_are_unique() {
+        refuses(|g| g.inputs[1].name = "x".into(), "two inputs are called \"x\"");
+        refuses(|g| g.states[1].name = "s".into(), "two states are called \"s\"");
+    }
 }

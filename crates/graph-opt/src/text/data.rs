@@ -9,6 +9,8 @@ use super::scan::{Scanned, shown, split};
 /// Up to so many elements are written as numbers.
 const LIST_LIMIT: usize = 16;
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 /// The data of a tensor as text.
 #[derive(Debug)]
 pub(super) struct Data<'a> {
@@ -54,7 +56,9 @@ impl fmt::Display for Data<'_> {
             return write!(f, "<{count} elements>");
         }
         f.write_str("hex:")?;
-        self.tensor.bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let digits = |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from(HEX[usize::from(digit)]));
+        let mut chunks = self.tensor.bytes().chunks(1 << 10);
+        chunks.try_for_each(|chunk| f.write_str(&chunk.iter().flat_map(digits).collect::<String>()))
     }
 }
 

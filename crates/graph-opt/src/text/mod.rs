@@ -24,4 +24,5 @@ mod parse;
 mod print;
 mod scan;
 
+pub(crate) use ops::print as op_text;
 pub use print::Summary;

@@ -46,7 +46,7 @@ structs! {
 }
 
 /// An operation with its attributes.
-pub(super) fn print(op: &Op) -> String {
+pub(crate) fn print(op: &Op) -> String {
     let mut to = Writer::default();
     match op {
         Op::Unary(f) => write_unary(*f, &mut to),

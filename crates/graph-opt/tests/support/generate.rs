@@ -23,6 +23,8 @@ pub(crate) enum Palette {
     All,
     /// What [`super::evaluate`] can run: fixed shapes of f32, i64 and bool.
     Runnable,
+    /// The same with extents `n` and `m`, for which runnable graphs follow by specialisation.
+    Symbolic,
 }
 
 /// Graphs with up to so many nodes.
@@ -48,13 +50,19 @@ struct Maker {
     palette: Palette,
 }
 
-const SYMBOLIC: [&str; 4] = ["f32[batch, 3]", "f16[2, 2*s + 1]", "i32[*]", "f32[n, 4, h, w]"];
-const FIXED: [&str; 6] = ["f32[2, 3]", "f32[3, 2]", "f32[1, 2, 4, 4]", "i64[2, 3]", "bool[2, 3]", "f32[]"];
+const UNKNOWN: [&str; 4] = ["f32[batch, 3]", "f16[2, 2*s + 1]", "i32[*]", "f32[n, 4, h, w]"];
+const SYMBOLIC: [&str; 5] = ["f32[n, 3]", "f32[n, m]", "f32[1, 2, n, m]", "bool[n, 1]", "f32[3, n]"];
+const FIXED: [&str; 7] =
+    ["f32[2, 2, 2]", "f32[2, 3]", "f32[3, 2]", "f32[1, 2, 4, 4]", "i64[2, 3]", "bool[2, 3]", "f32[]"];
 
 impl Maker {
     fn sources(&mut self) {
-        let symbolic: &[&str] = if self.palette == Palette::All { &SYMBOLIC } else { &[] };
-        for (i, text) in FIXED.iter().chain(symbolic).enumerate() {
+        let more: &[&str] = match self.palette {
+            Palette::All => &UNKNOWN,
+            Palette::Runnable => &[],
+            Palette::Symbolic => &SYMBOLIC,
+        };
+        for (i, text) in FIXED.iter().chain(more).enumerate() {
             let value = self.builder.input(format!("in {i}"), spec(text));
             self.values.push(value);
         }
@@ -69,10 +77,16 @@ impl Maker {
     }
 
     fn step(&mut self, n: usize, step: Step) {
-        let x = self.values[step.operand % self.values.len()];
+        let x = match step.operand.is_multiple_of(2) {
+            true => self.values[self.values.len() - 1],
+            false => self.values[step.operand / 2 % self.values.len()],
+        };
+        if step.arguments[3].is_multiple_of(3) && self.with_constant(n, x, step).is_some() {
+            return;
+        }
         let (op, count) = match self.palette {
             Palette::All => any_op(self.builder.graph(), x, step),
-            Palette::Runnable => runnable_op(self.builder.graph(), x, step),
+            Palette::Runnable | Palette::Symbolic => runnable_op(self.builder.graph(), x, step),
         };
         if self.palette == Palette::All && step.op.is_multiple_of(37) {
             self.constant(step);
@@ -103,6 +117,36 @@ impl Maker {
         }
     }
 
+    /// A binary operation of a value and a new constant: a scalar, or what broadcasts like a bias.
+    fn with_constant(&mut self, n: usize, x: ValueId, step: Step) -> Option<()> {
+        let spec = self.builder.spec(x).clone();
+        let dims: Vec<usize> = spec.shape.dims()?.iter().map(|dim| dim.as_usize().unwrap_or(1)).collect();
+        let [a, b, c, _] = step.arguments.map(usize::from);
+        let shape = match (b % 3, &dims[..]) {
+            (0, [_, channels, _, _]) => vec![*channels, 1, 1],
+            (1, [_, channels, _, _]) => vec![1, *channels, 1, 1],
+            (1, [.., n]) => vec![1, *n],
+            (_, [.., n]) => vec![*n],
+            _ => vec![],
+        };
+        let count = shape.iter().product();
+        let tensor = match spec.dtype {
+            DType::F32 => {
+                let number = |i| [0.0, -0.0, 1.0, i as f32 * 0.5][c % 4];
+                Tensor::from_vec((0..count).map(number).collect(), &shape)
+            }
+            DType::I64 => Tensor::from_vec((0..count).map(|i| [0, 1, -1, i as i64][c % 4]).collect(), &shape),
+            _ => Tensor::from_vec(vec![c % 2 == 0; count], &shape),
+        };
+        let f = BINARY[a % BINARY.len()];
+        let constant = self.builder.constant("", tensor.ok().filter(|t| t.dtype() == spec.dtype)?);
+        self.values.push(constant);
+        let result =
+            self.builder.push(Op::Binary(f), &[x, constant], &format!("{n}/{}", f.name()).into()).ok()?;
+        self.values.extend(result);
+        Some(())
+    }
+
     fn constant(&mut self, step: Step) {
         let dtype = DType::ALL[step.arguments[0] as usize % DType::ALL.len()];
         let count = step.arguments[1] as usize % 24;
@@ -122,9 +166,10 @@ impl Maker {
             .flat_map(|(_, node)| node.results.clone())
             .filter(|v| counts[v.index()] == 0)
             .collect();
-        let next = graph.nodes().flat_map(|(_, node)| node.results.clone());
         let state = graph.states()[0].value;
-        let next = next.filter(|&v| graph.spec(v) == graph.spec(state)).next_back().unwrap_or(state);
+        let fits = |value: &ValueId| graph.spec(*value) == graph.spec(state);
+        let next = graph.nodes().rev().find_map(|(_, node)| node.results.iter().copied().find(fits));
+        let next = next.unwrap_or(state);
         for (i, value) in unused.into_iter().enumerate() {
             self.builder.output(format!("out {i}"), value);
         }
@@ -134,7 +179,9 @@ impl Maker {
 }
 
 fn is_small(spec: &TensorSpec) -> bool {
-    spec.size_bytes().unwrap_or_default() <= 1 << 12 && spec.to_string().len() < 200
+    let bindings = ["n", "m"].map(|name| (name.into(), 3)).into_iter().collect();
+    let bound = TensorSpec::new(spec.dtype, spec.shape.bind(&bindings));
+    bound.size_bytes().unwrap_or_default() <= 1 << 12 && spec.to_string().len() < 200
 }
 
 /// A type from its text, such as `f32[2, n]`.
@@ -175,15 +222,16 @@ const BINARY: [Binary; 9] = [
 
 /// An operation that [`super::evaluate`] knows, and how many operands it takes.
 fn runnable_op(graph: &Graph, x: ValueId, step: Step) -> (Op, usize) {
-    let dims = graph.spec(x).shape.as_fixed().unwrap_or_default();
+    let dims = graph.spec(x).shape.dims().unwrap_or_default();
+    let one = Dim::from(1);
     let [a, b, c, _] = step.arguments.map(usize::from);
     match step.op % 18 {
         0 | 1 => (Op::Unary(UNARY[a % UNARY.len()]), 1),
         2 | 3 => (Op::Binary(BINARY[a % BINARY.len()]), 2),
         4 => (Op::Select, 3),
         5 => (Op::Cast([DType::F32, DType::I64, DType::Bool][a % 3]), 1),
-        6 | 7 => (matmul(step), 2 + c % 2),
-        8 => {
+        6..=8 if dims.len() != 4 => (matmul(step), 2 + c % 2),
+        6..=8 => {
             let conv = Conv2d {
                 strides: [1 + a % 2, 1],
                 padding: Padding2d::Explicit([b % 2, 1, 0, c % 2]),
@@ -194,15 +242,15 @@ fn runnable_op(graph: &Graph, x: ValueId, step: Step) -> (Op, usize) {
             (Op::Conv2d(conv), 2 + a % 2)
         }
         9 => (reduce(dims.len(), step, [ReduceKind::Sum, ReduceKind::Max][c % 2]), 1),
-        10 | 11 => (Op::Reshape(regroup(&dims, a)), 1),
+        10 | 11 => (Op::Reshape(regroup(dims, a)), 1),
         12 | 13 => (Op::Transpose(permutation(dims.len(), a)), 1),
         14 => {
             let lead = if a % 3 == 0 { vec![Dim::from(2)] } else { vec![] };
-            let dims = dims.iter().map(|&n| Dim::from(if n == 1 && b % 2 == 0 { 3 } else { n }));
+            let dims = dims.iter().map(|n| if *n == one && b % 2 == 0 { Dim::from(3) } else { n.clone() });
             (Op::Broadcast(lead.into_iter().chain(dims).collect()), 1)
         }
         15 => (Op::Concat { axis: a % 3 }, 1 + b % 2),
-        16 => (slice(&dims, step), 1),
+        16 => (slice(dims, step), 1),
         _ => (pad(dims.len(), step, PadMode::Constant), 2),
     }
 }
@@ -322,19 +370,20 @@ fn reduce(rank: usize, step: Step, kind: ReduceKind) -> Op {
 }
 
 /// The extents in another grouping: flattened, with 1 added or taken away, or two joined.
-fn regroup(dims: &[usize], how: usize) -> Vec<Dim> {
+fn regroup(dims: &[Dim], how: usize) -> Vec<Dim> {
     let mut dims = dims.to_vec();
     match how % 4 {
-        0 => dims = vec![dims.iter().product()],
-        1 => dims.insert(how / 4 % (dims.len() + 1), 1),
-        2 => dims.retain(|&n| n != 1),
+        0 => dims = vec![dims.iter().fold(Dim::from(1), |n, dim| &n * dim)],
+        1 => dims.insert(how / 4 % (dims.len() + 1), Dim::from(1)),
+        2 => dims.retain(|n| *n != Dim::from(1)),
         _ if dims.len() > 1 => {
             let at = how / 4 % (dims.len() - 1);
-            dims[at] *= dims.remove(at + 1);
+            let removed = dims.remove(at + 1);
+            dims[at] = &dims[at] * &removed;
         }
         _ => {}
     }
-    dims.into_iter().map(Dim::from).collect()
+    dims
 }
 
 fn permutation(rank: usize, seed: usize) -> Vec<usize> {
@@ -346,13 +395,14 @@ fn permutation(rank: usize, seed: usize) -> Vec<usize> {
     perm
 }
 
-fn slice(dims: &[usize], step: Step) -> Op {
+fn slice(dims: &[Dim], step: Step) -> Op {
     let [a, b, c, _] = step.arguments.map(usize::from);
     let reversed = |axis: usize| c >> axis & 3 == 3;
-    let first = |axis: usize, n: usize| if reversed(axis) { n.saturating_sub(1) } else { a % 2 % n.max(1) };
+    let cut = |n: &Dim| usize::from(n.as_fixed() != Some(0)) * (a % 2).max(b % 2);
+    let first = |(axis, n): (usize, &Dim)| if reversed(axis) { n - &Dim::from(1) } else { Dim::from(a % 2) };
     Op::Slice(Slice {
-        starts: dims.iter().enumerate().map(|(axis, &n)| Dim::from(first(axis, n))).collect(),
-        sizes: dims.iter().map(|&n| Dim::from(n.saturating_sub((a % 2).max(b % 2)))).collect(),
+        starts: dims.iter().enumerate().map(first).collect(),
+        sizes: dims.iter().map(|n| n - &Dim::from(cut(n))).collect(),
         steps: (0..dims.len()).map(|axis| if reversed(axis) { -1 } else { 1 }).collect(),
     })
 }

@@ -2,4 +2,5 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub(crate) mod evaluate;
 pub(crate) mod generate;

@@ -1,0 +1,32 @@
+use super::{Pass, PassContext, Patch};
+use crate::{Graph, Result};
+
+/// Drops nodes without effects whose results are not used, and constants that nobody reads.
+///
+/// Inputs, outputs and states stay, and so do collectives and opaque nodes with effects. Applying any patch does
+/// this; the pass finds dead parts that were there from the beginning.
+///
+/// ```text
+/// %1 = exp %0        |
+/// %2 = neg %0        |  %1 = neg %0
+/// output "y" %2      |  output "y" %1
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DeadCode;
+
+impl Pass for DeadCode {
+    fn name(&self) -> &'static str {
+        "dead_code"
+    }
+
+    fn run(&self, graph: &Graph, cx: &mut PassContext) -> Result<Option<Patch>> {
+        let counts = graph.use_counts();
+        let node = graph.nodes().find(|(_, node)| {
+            !node.op.has_effect() && node.results.iter().all(|value| counts[value.index()] == 0)
+        });
+        let mut constants = graph.values().filter(|(id, _)| counts[id.index()] == 0);
+        let constant = constants.find_map(|(id, _)| graph.constant(id));
+        let origin = node.map(|(_, node)| &node.origin).or(constant.map(|constant| &constant.name));
+        Ok(origin.filter(|origin| cx.spend("unused", origin)).map(|_| Patch::new(graph)))
+    }
+}

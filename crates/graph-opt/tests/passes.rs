@@ -1,0 +1,91 @@
+//! Golden tests: each file under `tests/passes/<pass>` holds a graph before and, after `---`, what the pass makes
+//! of it, behind the rewrites as comments. With `MSLITE_BLESS=1` the second part is written anew: look at the
+//! difference before you keep it. A line `# evaluator` in the first part lets constants be computed.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mslite_graph_opt::Graph;
+use mslite_graph_opt::pass::{OptimiseOptions, optimise, standard_passes};
+use support::evaluate::Reference;
+
+const SEPARATOR: &str = "---\n";
+
+#[test]
+fn dead_code() {
+    check("dead_code");
+}
+
+#[test]
+fn constant_folding() {
+    check("constant_folding");
+}
+
+#[test]
+fn algebra() {
+    check("algebra");
+}
+
+#[test]
+fn layout() {
+    check("layout");
+}
+
+#[test]
+fn common_subexpressions() {
+    check("common_subexpressions");
+}
+
+#[test]
+fn fusion() {
+    check("fusion");
+}
+
+#[test]
+fn every_pass_has_a_folder() {
+    let mut names: Vec<_> = standard_passes().iter().map(|pass| pass.name().to_owned()).collect();
+    names.sort();
+    let folders =
+        entries(&root()).into_iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned());
+    assert_eq!(folders.collect::<Vec<_>>(), names);
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/passes")
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+fn check(pass: &str) {
+    let mut wrong = Vec::new();
+    for path in entries(&root().join(pass)) {
+        let text = fs::read_to_string(&path).unwrap();
+        let before = text.split(SEPARATOR).next().unwrap();
+        let after = after(pass, before).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let expected = format!("{before}{SEPARATOR}{after}");
+        if std::env::var_os("MSLITE_BLESS").is_some() {
+            fs::write(&path, expected).unwrap();
+        } else if text != expected {
+            wrong.push(format!("{} should be\n{expected}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn after(pass: &str, before: &str) -> Result<String, mslite_graph_opt::Error> {
+    let graph: Graph = before.parse()?;
+    let passes = standard_passes().into_iter().filter(|candidate| candidate.name() == pass).collect();
+    let evaluator = before.lines().any(|line| line == "# evaluator").then(|| Arc::new(Reference) as _);
+    let (graph, report) =
+        optimise(&graph, &OptimiseOptions { passes, evaluator, ..OptimiseOptions::default() })?;
+    let rewrites =
+        report.rewrites.iter().map(|rewrite| format!("# {} at {}\n", rewrite.rule, rewrite.origin));
+    Ok(format!("{}{graph}", rewrites.collect::<String>()))
+}
