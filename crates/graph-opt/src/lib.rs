@@ -4,6 +4,7 @@ mod error;
 pub mod infer;
 pub mod ir;
 mod specialise;
+pub mod text;
 
 pub use error::{Error, Result};
 pub use ir::{Graph, GraphBuilder, NodeId, Op, ValueId};

@@ -1,0 +1,127 @@
+use std::sync::Arc;
+
+use mslite_tensor::{Dim, Shape, TensorSpec};
+
+use crate::{DataType, Monad, Symbol};
+
+/// Type of a value as the file states it.
+///
+/// Stored types of nodes are hints: the Lite converter writes rank 0 for what it could not infer.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Type {
+    /// A tensor.
+    Tensor(TensorType),
+    /// A number.
+    Scalar(DataType),
+    /// Text.
+    Str,
+    /// Nothing.
+    None,
+    /// State of a chain of side effects.
+    Monad(Monad),
+    /// A tuple.
+    Tuple(SequenceType),
+    /// A list.
+    List(SequenceType),
+    /// A function, primitive or partial application; the symbol may be that of the node itself.
+    Function(Symbol),
+    /// One of several functions.
+    Union(Vec<Type>),
+    /// A sparse tensor or hash map, by its parts.
+    Composite {
+        /// Which.
+        kind: CompositeKind,
+        /// Types of its parts.
+        parts: Vec<Type>,
+    },
+    /// Anything else: the number of its `AttributeType`, or the text that names it.
+    Other(Arc<str>),
+}
+
+/// Element type and extents of a tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorType {
+    /// Element type.
+    pub dtype: DataType,
+    /// Extents as the file has them: -1 is an unknown extent, a single -2 an unknown rank.
+    pub dims: Vec<i64>,
+    /// Plain name of the parameter that this refers to, if it is a reference.
+    pub ref_key: Option<Symbol>,
+}
+
+/// Elements of a tuple or list type.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SequenceType {
+    /// Types of the elements; of a sequence of dynamic length, of those known.
+    pub elements: Vec<Type>,
+    /// Whether the length is known only at run time.
+    pub dynamic_len: bool,
+    /// Type of every element when the length is dynamic.
+    pub element: Option<Box<Type>>,
+}
+
+/// Kinds of values made of several tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CompositeKind {
+    /// Compressed rows.
+    Csr,
+    /// Coordinates.
+    Coo,
+    /// Selected rows.
+    Row,
+    /// Hash map from keys to rows.
+    Map,
+}
+
+impl Type {
+    /// The tensor type, if it is one.
+    pub fn as_tensor(&self) -> Option<&TensorType> {
+        match self {
+            Type::Tensor(tensor) => Some(tensor),
+            _ => None,
+        }
+    }
+
+    /// The sequence, if it is a tuple or list.
+    pub fn as_sequence(&self) -> Option<&SequenceType> {
+        match self {
+            Type::Tuple(sequence) | Type::List(sequence) => Some(sequence),
+            _ => None,
+        }
+    }
+}
+
+impl TensorType {
+    /// The shape; `symbol` gives the extent of each unknown axis (an [`Dim::symbol`], usually named after the
+    /// tensor and the axis).
+    pub fn shape(&self, mut symbol: impl FnMut(usize) -> Dim) -> Shape {
+        if self.dims == [-2] {
+            return Shape::UNRANKED;
+        }
+        let dim = |(axis, &extent): (usize, &i64)| {
+            if extent < 0 { symbol(axis) } else { Dim::from(extent) }
+        };
+        Shape::ranked(self.dims.iter().enumerate().map(dim))
+    }
+
+    /// Element type and shape; `None` for element types that tensors do not have.
+    pub fn spec(&self, symbol: impl FnMut(usize) -> Dim) -> Option<TensorSpec> {
+        Some(TensorSpec::new(self.dtype.dtype()?, self.shape(symbol)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_extents_become_symbols_and_unknown_ranks_unranked() {
+        let tensor = |dims: &[i64]| TensorType { dtype: DataType::Float16, dims: dims.into(), ref_key: None };
+        let symbol = |axis: usize| Dim::symbol(&format!("x{axis}"));
+        assert_eq!(tensor(&[-1, 3, -1]).spec(symbol).unwrap().to_string(), "f16[x0, 3, x2]");
+        assert_eq!(tensor(&[]).shape(symbol), Shape::scalar());
+        assert_eq!(tensor(&[-2]).shape(symbol), Shape::UNRANKED);
+    }
+}
