@@ -2,7 +2,7 @@ use std::fmt;
 
 use mslite_tensor::{DType, Tensor};
 
-use crate::reference::array::{Array, Scalar, complex, indices};
+use crate::reference::array::{Array, Scalar, complex};
 
 /// How far two numbers may lie apart: `|actual - expected| <= atol + rtol * |expected|`, numpy's `allclose`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -150,6 +150,7 @@ fn index_of(mut at: usize, dims: &[usize]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference::array::indices;
 
     fn f(values: &[f32]) -> Tensor {
         Tensor::from_vec(values.to_vec(), &[values.len()]).unwrap()
