@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+
+pub mod backend;
+pub mod cases;
+mod compare;
+mod generate;
+pub mod npz;
+pub mod reference;
+mod suite;
+
+pub use backend::backend_main;
+pub use compare::{Mismatch, Tolerance, Value, assert_close, compare};
+pub use generate::Generator;
