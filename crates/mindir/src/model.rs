@@ -268,6 +268,16 @@ impl Model {
 }
 
 impl Parameter {
+    /// Element type.
+    pub fn dtype(&self) -> DataType {
+        self.data.dtype
+    }
+
+    /// Extents.
+    pub fn dims(&self) -> &[usize] {
+        &self.data.dims
+    }
+
     /// The weight as a tensor over the same bytes; `None` when tensors do not have its element type.
     pub fn tensor(&self) -> Option<Tensor> {
         self.data.tensor()
@@ -301,18 +311,6 @@ impl Node {
     /// Operator type, if it applies a primitive.
     pub fn op_type(&self) -> Option<&str> {
         self.primitive().map(|primitive| &*primitive.op_type)
-    }
-}
-
-impl Parameter {
-    /// Element type.
-    pub fn dtype(&self) -> DataType {
-        self.data.dtype
-    }
-
-    /// Extents.
-    pub fn dims(&self) -> &[usize] {
-        &self.data.dims
     }
 }
 
