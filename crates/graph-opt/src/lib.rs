@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
+mod import;
 pub mod infer;
 pub mod ir;
 mod specialise;
 
 pub use error::{Error, Result};
+pub use import::{ImportOptions, import};
 pub use ir::{Graph, GraphBuilder, NodeId, Op, ValueId};
 pub use specialise::{bind_inputs, specialise};
