@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
+mod import;
 pub mod infer;
 pub mod ir;
 pub mod pass;
@@ -8,5 +9,6 @@ mod specialise;
 pub mod text;
 
 pub use error::{Error, Result};
+pub use import::{ImportOptions, import};
 pub use ir::{Graph, GraphBuilder, NodeId, Op, ValueId};
 pub use specialise::{bind_inputs, specialise};

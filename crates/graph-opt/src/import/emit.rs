@@ -1,0 +1,244 @@
+//! Appending nodes to the graph that is being built.
+
+use std::sync::Arc;
+
+use mslite_tensor::{DType, Dim, Tensor, TensorSpec, bf16, f16};
+use smallvec::SmallVec;
+
+use super::item::Item;
+use crate::ir::op::{Binary, Op, Reduce, ReduceKind, Slice, Unary};
+use crate::ir::{Graph, GraphBuilder, ValueId};
+use crate::{Error, Result};
+
+/// The graph so far, and the place in the model that is being imported.
+#[derive(Debug)]
+pub(super) struct Emitter {
+    pub(super) builder: GraphBuilder,
+    pub(super) origin: Arc<str>,
+}
+
+impl Emitter {
+    pub(super) fn graph(&self) -> &Graph {
+        self.builder.graph()
+    }
+
+    pub(super) fn unsupported(&self, what: &str, reason: impl Into<String>) -> Error {
+        Error::Unsupported { what: what.to_owned(), origin: self.origin.to_string(), reason: reason.into() }
+    }
+
+    pub(super) fn invalid(&self, reason: impl Into<String>) -> Error {
+        Error::InvalidModel { origin: self.origin.to_string(), reason: reason.into() }
+    }
+
+    pub(super) fn spec(&self, x: ValueId) -> &TensorSpec {
+        self.builder.spec(x)
+    }
+
+    pub(super) fn dtype(&self, x: ValueId) -> DType {
+        self.spec(x).dtype
+    }
+
+    /// The extents, which must be known to be so many.
+    pub(super) fn dims(&self, x: ValueId) -> Result<Vec<Dim>> {
+        self.spec(x).shape.dims().map(<[Dim]>::to_vec).ok_or_else(|| {
+            self.unsupported(
+                "a tensor of unknown rank",
+                "this operation needs the number of axes; export the model with a ranked input",
+            )
+        })
+    }
+
+    pub(super) fn rank(&self, x: ValueId) -> Result<usize> {
+        self.dims(x).map(|dims| dims.len())
+    }
+
+    /// An axis counted from 0, from one that may count from the end.
+    pub(super) fn axis(&self, axis: i64, rank: usize) -> Result<usize> {
+        let n = i64::try_from(rank).unwrap_or(i64::MAX);
+        usize::try_from(if axis < 0 { axis.saturating_add(n) } else { axis })
+            .ok()
+            .filter(|&a| a < rank)
+            .ok_or_else(|| self.invalid(format!("axis {axis} is outside a tensor of rank {rank}")))
+    }
+
+    pub(super) fn push(&mut self, op: Op, operands: &[ValueId]) -> Result<SmallVec<[ValueId; 1]>> {
+        self.builder.push(op, operands, &self.origin)
+    }
+
+    /// Appends an operation with one result.
+    pub(super) fn op(&mut self, op: Op, operands: &[ValueId]) -> Result<ValueId> {
+        self.builder.push1(op, operands, &self.origin)
+    }
+
+    /// A function of one tensor. Integers are converted to f32 where the function has real results, as
+    /// MindSpore does.
+    pub(super) fn unary(&mut self, f: Unary, x: ValueId) -> Result<ValueId> {
+        let dtype = self.dtype(x);
+        let real = dtype.is_float() || dtype.is_complex();
+        let x = match real || self.graph().result_specs(&Op::Unary(f), &[x], "").is_ok() {
+            true => x,
+            false => self.cast(x, DType::F32)?,
+        };
+        self.op(Op::Unary(f), &[x])
+    }
+
+    pub(super) fn binary(&mut self, f: Binary, x: ValueId, y: ValueId) -> Result<ValueId> {
+        self.op(Op::Binary(f), &[x, y])
+    }
+
+    /// A function of a tensor and a number of its type.
+    pub(super) fn with_scalar(&mut self, f: Binary, x: ValueId, y: f64) -> Result<ValueId> {
+        let y = self.scalar(y, self.dtype(x))?;
+        self.binary(f, x, y)
+    }
+
+    pub(super) fn cast(&mut self, x: ValueId, dtype: DType) -> Result<ValueId> {
+        if self.dtype(x) == dtype { Ok(x) } else { self.op(Op::Cast(dtype), &[x]) }
+    }
+
+    pub(super) fn reshape(&mut self, x: ValueId, dims: Vec<Dim>) -> Result<ValueId> {
+        if self.spec(x).shape.dims() == Some(&dims) { Ok(x) } else { self.op(Op::Reshape(dims), &[x]) }
+    }
+
+    pub(super) fn broadcast(&mut self, x: ValueId, dims: Vec<Dim>) -> Result<ValueId> {
+        if self.spec(x).shape.dims() == Some(&dims) { Ok(x) } else { self.op(Op::Broadcast(dims), &[x]) }
+    }
+
+    pub(super) fn transpose(&mut self, x: ValueId, perm: Vec<usize>) -> Result<ValueId> {
+        let identity = self.rank(x)? == perm.len() && perm.iter().copied().eq(0..perm.len());
+        if identity { Ok(x) } else { self.op(Op::Transpose(perm), &[x]) }
+    }
+
+    /// `size` elements from `start` along one axis.
+    pub(super) fn narrow(&mut self, x: ValueId, axis: usize, start: Dim, size: Dim) -> Result<ValueId> {
+        let sizes = self.dims(x)?;
+        let mut slice = whole(sizes);
+        slice.starts[axis] = start;
+        slice.sizes[axis] = size;
+        self.slice(x, slice)
+    }
+
+    pub(super) fn slice(&mut self, x: ValueId, slice: Slice) -> Result<ValueId> {
+        let whole =
+            slice.steps.iter().all(|&step| step == 1) && Some(&slice.sizes[..]) == self.spec(x).shape.dims();
+        if whole { Ok(x) } else { self.op(Op::Slice(slice), &[x]) }
+    }
+
+    pub(super) fn concat(&mut self, parts: &[ValueId], axis: usize) -> Result<ValueId> {
+        match parts {
+            [x] => Ok(*x),
+            _ => self.op(Op::Concat { axis }, parts),
+        }
+    }
+
+    pub(super) fn reduce(
+        &mut self,
+        kind: ReduceKind,
+        x: ValueId,
+        axes: Vec<usize>,
+        keep_dims: bool,
+    ) -> Result<ValueId> {
+        self.op(Op::Reduce(Reduce { kind, axes, keep_dims }), &[x])
+    }
+
+    /// A constant of rank 0.
+    pub(super) fn scalar(&mut self, value: f64, dtype: DType) -> Result<ValueId> {
+        let tensor = scalar_tensor(value, dtype)
+            .ok_or_else(|| self.unsupported("a number", format!("{value} of type {dtype} cannot be made")))?;
+        Ok(self.builder.constant("", tensor))
+    }
+
+    /// A constant integer of rank 0.
+    pub(super) fn int_scalar(&mut self, value: i64, dtype: DType) -> Result<ValueId> {
+        if dtype == DType::I64 {
+            return Ok(self.builder.constant("", Tensor::scalar(value)));
+        }
+        self.scalar(value as f64, dtype)
+    }
+
+    /// A vector of constants.
+    pub(super) fn ints(&mut self, values: Vec<i64>) -> Result<ValueId> {
+        let len = values.len();
+        let tensor = Tensor::from_vec(values, &[len]).map_err(|e| self.invalid(e.to_string()))?;
+        Ok(self.builder.constant("", tensor))
+    }
+
+    /// A number known in terms of extents, as a tensor of rank 0.
+    pub(super) fn dim(&mut self, dim: &Dim, dtype: DType) -> Result<ValueId> {
+        if let Some(n) = dim.as_fixed() {
+            return self.int_scalar(n, dtype);
+        }
+        let x = self.op(Op::Extents(vec![dim.clone()]), &[])?;
+        let x = self.reshape(x, Vec::new())?;
+        self.cast(x, dtype)
+    }
+
+    /// Numbers known in terms of extents, as an i64 vector.
+    pub(super) fn extents(&mut self, dims: Vec<Dim>) -> Result<ValueId> {
+        match dims.iter().map(Dim::as_fixed).collect() {
+            Some(ints) => self.ints(ints),
+            None => self.op(Op::Extents(dims), &[]),
+        }
+    }
+
+    /// What stands for an item where a tensor is needed; `None` when nothing does.
+    pub(super) fn tensor(&mut self, item: &Item) -> Result<Option<ValueId>> {
+        Ok(Some(match item {
+            Item::Tensor(x) => *x,
+            Item::Int(dim) => self.dim(dim, DType::I64)?,
+            Item::Float(value) => self.scalar(*value, DType::F32)?,
+            Item::Bool(value) => self.builder.constant("", Tensor::scalar(*value)),
+            Item::Tuple(items) => return self.vector(items),
+            _ => return Ok(None),
+        }))
+    }
+
+    fn vector(&mut self, items: &[Item]) -> Result<Option<ValueId>> {
+        let ints = items.iter().map(|item| match item {
+            Item::Int(dim) => Some(dim.clone()),
+            _ => None,
+        });
+        if let Some(dims) = ints.collect::<Option<Vec<_>>>() {
+            return self.extents(dims).map(Some);
+        }
+        let floats = items.iter().map(|item| match item {
+            Item::Float(value) => Some(*value as f32),
+            Item::Int(dim) => dim.as_fixed().map(|n| n as f32),
+            _ => None,
+        });
+        let Some(floats) = floats.collect::<Option<Vec<f32>>>() else { return Ok(None) };
+        let len = floats.len();
+        let tensor = Tensor::from_vec(floats, &[len]).map_err(|e| self.invalid(e.to_string()))?;
+        Ok(Some(self.builder.constant("", tensor)))
+    }
+}
+
+/// The slice that takes everything.
+pub(super) fn whole(sizes: Vec<Dim>) -> Slice {
+    let rank = sizes.len();
+    Slice { starts: vec![Dim::from(0); rank], sizes, steps: vec![1; rank] }
+}
+
+/// Number of elements.
+pub(super) fn product<'a>(dims: impl IntoIterator<Item = &'a Dim>) -> Dim {
+    dims.into_iter().fold(Dim::from(1), |n, dim| &n * dim)
+}
+
+fn scalar_tensor(value: f64, dtype: DType) -> Option<Tensor> {
+    Some(match dtype {
+        DType::Bool => Tensor::scalar(value != 0.0),
+        DType::I8 => Tensor::scalar(value as i8),
+        DType::I16 => Tensor::scalar(value as i16),
+        DType::I32 => Tensor::scalar(value as i32),
+        DType::I64 => Tensor::scalar(value as i64),
+        DType::U8 => Tensor::scalar(value as u8),
+        DType::U16 => Tensor::scalar(value as u16),
+        DType::U32 => Tensor::scalar(value as u32),
+        DType::U64 => Tensor::scalar(value as u64),
+        DType::F16 => Tensor::scalar(f16::from_f64(value)),
+        DType::BF16 => Tensor::scalar(bf16::from_f64(value)),
+        DType::F32 => Tensor::scalar(value as f32),
+        DType::F64 => Tensor::scalar(value),
+        _ => return None,
+    })
+}

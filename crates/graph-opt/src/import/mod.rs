@@ -1,0 +1,57 @@
+//! From MindIR to the IR.
+//!
+//! Names are resolved in the whole model, calls are inlined, tuples are taken apart, chains of effects become
+//! single assignment, and shape arithmetic becomes expressions inside operations.
+
+mod call;
+mod emit;
+mod item;
+mod known;
+mod ops;
+mod ports;
+mod table;
+mod walk;
+
+use std::collections::BTreeSet;
+
+use mslite_mindir::Model;
+
+use crate::{Graph, Result};
+
+/// Limits of an import.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ImportOptions {
+    /// Most nodes after inlining of calls; more are refused.
+    pub max_nodes: usize,
+    /// Deepest nesting of calls; deeper is refused.
+    pub max_depth: usize,
+}
+
+impl Default for ImportOptions {
+    fn default() -> Self {
+        ImportOptions { max_nodes: 1 << 20, max_depth: 128 }
+    }
+}
+
+/// The graph of a model.
+///
+/// Extents that the model leaves open become symbols named after input and axis (`x_0`). Primitives that the IR
+/// does not know are carried as [`Op::Opaque`](crate::Op::Opaque).
+///
+/// # Errors
+/// [`Error::Unsupported`](crate::Error::Unsupported) for control flow that depends on data, primitives that run
+/// Python, and options without a counterpart; [`Error::InvalidModel`](crate::Error::InvalidModel) for a model that
+/// contradicts itself; [`Error::Infer`](crate::Error::Infer) when operands do not fit. Each names the scope of the
+/// node.
+pub fn import(model: &Model, options: &ImportOptions) -> Result<Graph> {
+    let mut written = BTreeSet::new();
+    loop {
+        // A parameter is a constant unless something writes it, which is only known in the end.
+        let outcome = walk::Importer::new(model, options, &written).run()?;
+        if outcome.written.is_subset(&written) {
+            return Ok(outcome.graph);
+        }
+        written.extend(outcome.written);
+    }
+}

@@ -1,0 +1,190 @@
+use mslite_tensor::{DType, Dim};
+
+use super::opaque;
+use crate::Result;
+use crate::import::call::Call;
+use crate::import::item::Item;
+use crate::ir::ValueId;
+use crate::ir::op::{Binary, MatMul, Op, Softmax, Triangle};
+
+/// Names of layouts by number.
+const LAYOUTS: &[&str] = &["BSH", "BNSD", "SBH", "BSND"];
+
+/// Tensors of one attention, heads first: [batch, heads, length, width].
+struct Heads {
+    q: ValueId,
+    k: ValueId,
+    v: ValueId,
+    layout: usize,
+}
+
+/// Everything else about it.
+struct Options {
+    shift: Option<ValueId>,
+    /// True where a key is not seen.
+    mask: Option<ValueId>,
+    scale: f64,
+}
+
+/// `(query, key, value, real_shift, drop_mask, padding_mask, attn_mask, prefix, actual_seq_qlen, actual_seq_kvlen,
+/// head_num, keep_prob, scale_value, pre_tokens, next_tokens, inner_precise, input_layout, sparse_mode)
+/// -> (softmax_max, softmax_sum, softmax_out, attention)`
+pub(in crate::import) fn flash_attention(call: &mut Call) -> Result<Item> {
+    let unknown = [(5, "padding_mask"), (7, "prefix"), (8, "actual_seq_qlen"), (9, "actual_seq_kvlen")];
+    let has_unknown = unknown.into_iter().any(|(position, name)| call.arg(position, name).is_some());
+    if has_unknown || (0..3).any(|result| call.uses(result)) {
+        return opaque::lower(call);
+    }
+    let heads = call.required_int(10, "head_num")?;
+    let layout = call.choice(16, "input_layout", LAYOUTS, 0)?;
+    let heads = split_heads(call, layout, heads)?;
+    let mode = call.int_or(17, "sparse_mode", 0)?;
+    let mask = call.tensor_opt(6, "attn_mask")?;
+    let limits = (call.int_or(13, "pre_tokens", FAR)?, call.int_or(14, "next_tokens", FAR)?);
+    let Some(mask) = sparse_mask(call, &heads, mask, mode, limits)? else { return opaque::lower(call) };
+    let options = Options {
+        shift: call.tensor_opt(3, "real_shift")?,
+        mask,
+        scale: call.float_or(12, "scale_value", 1.0)?,
+    };
+    let y = attention(call, &heads, &options)?;
+    Ok(Item::tuple([Item::None, Item::None, Item::None, Item::Tensor(y)]))
+}
+
+/// Larger than any length.
+const FAR: i64 = i32::MAX as i64;
+
+/// `(query, key, value, attn_mask, actual_seq_lengths, actual_seq_lengths_kv, pse_shift, ..., num_heads,
+/// scale_value, pre_tokens, next_tokens, input_layout, num_key_value_heads, sparse_mode)`
+pub(in crate::import) fn prompt_flash_attention(call: &mut Call) -> Result<Item> {
+    let quantised = (4..12).any(|position| position != 6 && call.arg(position, "").is_some());
+    let masked = call.arg(3, "attn_mask").is_some() || call.int_or(18, "sparse_mode", 0)? != 0;
+    if quantised || masked {
+        return opaque::lower(call);
+    }
+    let heads = call.required_int(12, "num_heads")?;
+    let layout = call.choice(16, "input_layout", LAYOUTS, 0)?;
+    let heads = split_heads(call, layout, heads)?;
+    let options = Options {
+        shift: call.tensor_opt(6, "pse_shift")?,
+        mask: None,
+        scale: call.float_or(13, "scale_value", 1.0)?,
+    };
+    attention(call, &heads, &options).map(Item::Tensor)
+}
+
+fn split_heads(call: &mut Call, layout: usize, heads: i64) -> Result<Heads> {
+    let (q, k, v) = (call.tensor(0, "query")?, call.tensor(1, "key")?, call.tensor(2, "value")?);
+    let dims = call.emit.dims(q)?;
+    let width = match (layout, dims.last()) {
+        (1 | 3, Some(width)) => width.clone(),
+        (_, Some(all)) if heads > 0 => all.floor_div(&Dim::from(heads)),
+        _ => return Err(call.invalid("query has no heads")),
+    };
+    let mut split = |x: ValueId| heads_first(call, x, layout, &width);
+    Ok(Heads { q: split(q)?, k: split(k)?, v: split(v)?, layout })
+}
+
+fn heads_first(call: &mut Call, x: ValueId, layout: usize, width: &Dim) -> Result<ValueId> {
+    let dims = call.emit.dims(x)?;
+    match (layout, &dims[..]) {
+        (1, [_, _, _, _]) => Ok(x),
+        (3, [_, _, _, _]) => call.emit.transpose(x, vec![0, 2, 1, 3]),
+        (0 | 2, [a, b, all]) => {
+            let split = vec![a.clone(), b.clone(), all.floor_div(width), width.clone()];
+            let x = call.emit.reshape(x, split)?;
+            call.emit.transpose(x, if layout == 0 { vec![0, 2, 1, 3] } else { vec![1, 2, 0, 3] })
+        }
+        _ => Err(call.invalid(format!("a tensor of rank {} in layout {}", dims.len(), LAYOUTS[layout]))),
+    }
+}
+
+/// The mask that a sparse mode stands for; `None` when the mode is not known.
+fn sparse_mask(
+    call: &mut Call,
+    heads: &Heads,
+    mask: Option<ValueId>,
+    mode: i64,
+    (before, after): (i64, i64),
+) -> Result<Option<Option<ValueId>>> {
+    let (rows, columns) = (call.emit.dims(heads.q)?[2].clone(), call.emit.dims(heads.k)?[2].clone());
+    let covers = |limit: i64, length: &Dim| limit >= FAR || length.as_fixed().is_some_and(|n| limit >= n);
+    let is_whole = mask.is_none() || (covers(before, &rows) && covers(after, &columns));
+    match mode {
+        0 if is_whole => Ok(Some(mask)),
+        1 => Ok(Some(mask)),
+        2 => causal(call, rows, columns, 1).map(|mask| Some(Some(mask))),
+        3 => match (&columns - &rows).as_fixed() {
+            Some(offset) => {
+                causal(call, rows, columns, offset.saturating_add(1)).map(|mask| Some(Some(mask)))
+            }
+            None => Ok(None),
+        },
+        _ => Ok(None),
+    }
+}
+
+/// True from a diagonal on.
+fn causal(call: &mut Call, rows: Dim, columns: Dim, diagonal: i64) -> Result<ValueId> {
+    let one = call.emit.scalar(1.0, DType::Bool)?;
+    let ones = call.emit.broadcast(one, vec![rows, columns])?;
+    call.emit.op(Op::Triangle(Triangle { upper: true, diagonal }), &[ones])
+}
+
+/// `softmax(mask(scale * (shift + q @ k^T))) @ v`, scores in f32.
+fn attention(call: &mut Call, heads: &Heads, options: &Options) -> Result<ValueId> {
+    let dtype = call.emit.dtype(heads.q);
+    let wide = if dtype == DType::F64 { dtype } else { DType::F32 };
+    let (q_dims, k_dims) = (call.emit.dims(heads.q)?, call.emit.dims(heads.k)?);
+    let [batch, n, rows, width] = &q_dims[..] else { return Err(call.invalid("query must have rank 4")) };
+    let [_, shared, columns, _] = &k_dims[..] else { return Err(call.invalid("key must have rank 4")) };
+    // Query heads that share a key head stand side by side: they become rows of one matrix.
+    let grouped = &n.floor_div(shared) * rows;
+    let q = call.emit.cast(heads.q, wide)?;
+    let q = call.emit.reshape(q, vec![batch.clone(), shared.clone(), grouped.clone(), width.clone()])?;
+    let k = call.emit.cast(heads.k, wide)?;
+    let product = Op::MatMul(MatMul { transpose_b: true, ..MatMul::default() });
+    let scores = call.emit.op(product, &[q, k])?;
+    let full = vec![batch.clone(), n.clone(), rows.clone(), columns.clone()];
+    let mut scores = call.emit.reshape(scores, full)?;
+    if let Some(shift) = options.shift {
+        let shift = call.emit.cast(shift, wide)?;
+        scores = call.emit.binary(Binary::Add, scores, shift)?;
+    }
+    if options.scale != 1.0 {
+        scores = call.emit.with_scalar(Binary::Mul, scores, options.scale)?;
+    }
+    if let Some(mask) = options.mask {
+        let mask = call.emit.cast(mask, DType::Bool)?;
+        let hidden = call.emit.scalar(f64::from(f32::MIN), wide)?;
+        scores = call.emit.op(Op::Select, &[mask, hidden, scores])?;
+    }
+    let weights = call.emit.op(Op::Softmax(Softmax { axis: 3, log: false }), &[scores])?;
+    let weights = call.emit.cast(weights, dtype)?;
+    let weights =
+        call.emit.reshape(weights, vec![batch.clone(), shared.clone(), grouped, columns.clone()])?;
+    let y = call.emit.op(Op::MatMul(MatMul::default()), &[weights, heads.v])?;
+    let width = call.emit.dims(heads.v)?[3].clone();
+    let y = call.emit.reshape(y, vec![batch.clone(), n.clone(), rows.clone(), width.clone()])?;
+    as_laid_out(call, y, heads.layout, [batch, n, rows, &width])
+}
+
+fn as_laid_out(
+    call: &mut Call,
+    y: ValueId,
+    layout: usize,
+    [batch, n, rows, width]: [&Dim; 4],
+) -> Result<ValueId> {
+    match layout {
+        0 => {
+            let y = call.emit.transpose(y, vec![0, 2, 1, 3])?;
+            call.emit.reshape(y, vec![batch.clone(), rows.clone(), n * width])
+        }
+        2 => {
+            let y = call.emit.transpose(y, vec![2, 0, 1, 3])?;
+            call.emit.reshape(y, vec![rows.clone(), batch.clone(), n * width])
+        }
+        3 => call.emit.transpose(y, vec![0, 2, 1, 3]),
+        _ => Ok(y),
+    }
+}

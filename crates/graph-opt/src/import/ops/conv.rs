@@ -1,0 +1,210 @@
+use mslite_tensor::Dim;
+
+use super::elementwise::activated;
+use super::linear::is_channels_last;
+use super::slice::reversed;
+use crate::Result;
+use crate::import::call::{ATTRIBUTE, Call};
+use crate::import::item::Item;
+use crate::ir::ValueId;
+use crate::ir::op::{Conv2d, Op, Pad, PadMode, Padding2d};
+
+/// Names of padding modes by number.
+pub(super) const PAD_MODES: &[&str] = &["pad", "same", "valid", "full"];
+
+/// `(x, weight)` with everything else as attributes.
+pub(in crate::import) fn conv2d(call: &mut Call) -> Result<ValueId> {
+    convolution(call, None, "stride", "group")
+}
+
+/// `(x, weight, [bias])` with an activation, from the Lite converter.
+pub(in crate::import) fn conv2d_fusion(call: &mut Call) -> Result<ValueId> {
+    let bias = call.tensor_opt(2, "bias")?;
+    let y = convolution(call, bias, "stride", "group")?;
+    activated(call, y)
+}
+
+fn convolution(call: &mut Call, bias: Option<ValueId>, stride: &str, group: &str) -> Result<ValueId> {
+    let (x, weight) = (call.tensor(0, "x")?, call.tensor(1, "weight")?);
+    let channels_last = is_channels_last(call, ATTRIBUTE, "format")?;
+    let op = Conv2d {
+        strides: pair(call, ATTRIBUTE, stride, channels_last)?.unwrap_or([1, 1]),
+        padding: padding(call)?,
+        dilations: pair(call, ATTRIBUTE, "dilation", channels_last)?.unwrap_or([1, 1]),
+        groups: groups(call, ATTRIBUTE, group)?,
+        activation: None,
+    };
+    if !channels_last {
+        return apply(call, op, x, weight, bias);
+    }
+    let x = call.emit.transpose(x, vec![0, 3, 1, 2])?;
+    let weight = call.emit.transpose(weight, vec![0, 3, 1, 2])?;
+    let y = apply(call, op, x, weight, bias)?;
+    call.emit.transpose(y, vec![0, 2, 3, 1])
+}
+
+fn apply(call: &mut Call, op: Conv2d, x: ValueId, weight: ValueId, bias: Option<ValueId>) -> Result<ValueId> {
+    match bias {
+        Some(bias) => call.emit.op(Op::Conv2d(op), &[x, weight, bias]),
+        None => call.emit.op(Op::Conv2d(op), &[x, weight]),
+    }
+}
+
+fn groups(call: &mut Call, position: usize, name: &str) -> Result<usize> {
+    let groups = call.int_or(position, name, 1)?;
+    call.to_usize(groups, name)
+}
+
+/// Two numbers for height and width, from one, two, or one per axis.
+pub(super) fn pair(
+    call: &mut Call,
+    position: usize,
+    name: &str,
+    channels_last: bool,
+) -> Result<Option<[usize; 2]>> {
+    let Some(ints) = call.ints(position, name)? else { return Ok(None) };
+    let [h, w] = match (&ints[..], channels_last) {
+        ([n], _) => [*n, *n],
+        ([h, w], _) | ([_, h, w, _], true) | ([_, _, h, w], false) => [*h, *w],
+        _ => return Err(call.invalid(format!("{name} has {} numbers", ints.len()))),
+    };
+    Ok(Some([call.to_usize(h, name)?, call.to_usize(w, name)?]))
+}
+
+/// Top, bottom, left, right from one, two (height and width) or four numbers.
+pub(super) fn sides(call: &mut Call, position: usize, name: &str) -> Result<Option<[usize; 4]>> {
+    let Some(ints) = call.ints(position, name)? else { return Ok(None) };
+    let sides = match ints[..] {
+        [n] => [n; 4],
+        [h, w] => [h, h, w, w],
+        [top, bottom, left, right] => [top, bottom, left, right],
+        _ => return Err(call.invalid(format!("{name} has {} numbers", ints.len()))),
+    };
+    let mut result = [0; 4];
+    for (to, from) in result.iter_mut().zip(sides) {
+        *to = call.to_usize(from, name)?;
+    }
+    Ok(Some(result))
+}
+
+/// `pad_mode` with `pad_list`, which the front end has computed, or `pad`.
+fn padding(call: &mut Call) -> Result<Padding2d> {
+    match call.choice(ATTRIBUTE, "pad_mode", PAD_MODES, 0)? {
+        0 => explicit_pad(call).map(Padding2d::Explicit),
+        1 => Ok(Padding2d::Same),
+        2 => Ok(Padding2d::Explicit([0; 4])),
+        _ => Err(call.unsupported("pad_mode full is not known")),
+    }
+}
+
+fn explicit_pad(call: &mut Call) -> Result<[usize; 4]> {
+    let list = call.ints(ATTRIBUTE, "pad_list")?.filter(|list| list.iter().all(|&n| n >= 0));
+    let name = if list.is_some() { "pad_list" } else { "pad" };
+    Ok(sides(call, ATTRIBUTE, name)?.unwrap_or([0; 4]))
+}
+
+/// `(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1)`
+pub(in crate::import) fn conv2d_ext(call: &mut Call) -> Result<ValueId> {
+    let (x, weight) = (call.tensor(0, "input")?, call.tensor(1, "weight")?);
+    let bias = call.tensor_opt(2, "bias")?;
+    let padding = match call.arg(4, "padding") {
+        Some(Item::Text(_)) => match call.choice(4, "padding", PAD_MODES, 2)? {
+            1 => Padding2d::Same,
+            _ => Padding2d::Explicit([0; 4]),
+        },
+        _ => Padding2d::Explicit(sides(call, 4, "padding")?.unwrap_or([0; 4])),
+    };
+    let op = Conv2d {
+        strides: pair(call, 3, "stride", false)?.unwrap_or([1, 1]),
+        padding,
+        dilations: pair(call, 5, "dilation", false)?.unwrap_or([1, 1]),
+        groups: groups(call, 6, "groups")?,
+        activation: None,
+    };
+    apply(call, op, x, weight, bias)
+}
+
+/// `(x, weight [in, out / group, kh, kw], output sizes)`: the convolution of x, spread by the strides, with the
+/// weight turned around.
+pub(in crate::import) fn conv2d_transpose(call: &mut Call) -> Result<ValueId> {
+    let (x, weight) = (call.tensor(0, "out_backprop")?, call.tensor(1, "filter")?);
+    if is_channels_last(call, ATTRIBUTE, "format")? {
+        return Err(call.unsupported("format NHWC is not known; export with NCHW"));
+    }
+    let sizes = call.required_ints(2, "input_sizes")?;
+    let strides = pair(call, ATTRIBUTE, "stride", false)?.unwrap_or([1, 1]);
+    let dilations = pair(call, ATTRIBUTE, "dilation", false)?.unwrap_or([1, 1]);
+    let groups = groups(call, ATTRIBUTE, "group")?;
+    let pad = match call.choice(ATTRIBUTE, "pad_mode", PAD_MODES, 0)? {
+        2 => [0; 4],
+        _ => explicit_pad(call)?,
+    };
+    let kernel = fixed_tail(call, weight)?;
+    let input = fixed_tail(call, x)?;
+    let [_, _, out_h, out_w] = sizes[..] else {
+        return Err(call.invalid("input_sizes must have 4 numbers"));
+    };
+    let (mut low, mut high) = (vec![0; 4], vec![0; 4]);
+    for (i, out) in [out_h, out_w].into_iter().enumerate() {
+        let (stride, reach) =
+            (int(strides[i]), int(dilations[i]).saturating_mul(kernel[i].saturating_sub(1)));
+        low[2 + i] = reach - int(pad[2 * i]);
+        // The spread tensor has `stride - 1` zeros after its last element already.
+        high[2 + i] = out
+            .saturating_add(reach)
+            .saturating_sub(low[2 + i])
+            .saturating_sub(input[i].saturating_mul(stride));
+    }
+    let x = spread(call, x, strides)?;
+    let zero = call.emit.scalar(0.0, call.emit.dtype(x))?;
+    let x = call.emit.op(Op::Pad(Pad { low, high, mode: PadMode::Constant }), &[x, zero])?;
+    let weight = turned(call, weight, groups)?;
+    let op =
+        Conv2d { strides: [1, 1], padding: Padding2d::Explicit([0; 4]), dilations, groups, activation: None };
+    apply(call, op, x, weight, None)
+}
+
+fn int(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn fixed_tail(call: &mut Call, x: ValueId) -> Result<[i64; 2]> {
+    let dims = call.emit.dims(x)?;
+    match &dims[..] {
+        [_, _, h, w] => match (h.as_fixed(), w.as_fixed()) {
+            (Some(h), Some(w)) => Ok([h, w]),
+            _ => Err(call.unsupported("height and width must be fixed; export with fixed shapes")),
+        },
+        _ => Err(call.invalid("its operands must have rank 4")),
+    }
+}
+
+/// Zeros between the elements of the last two axes.
+fn spread(call: &mut Call, x: ValueId, strides: [usize; 2]) -> Result<ValueId> {
+    if strides == [1, 1] {
+        return Ok(x);
+    }
+    let dims = call.emit.dims(x)?;
+    let one = Dim::from(1);
+    let apart = [&dims[0], &dims[1], &dims[2], &one, &dims[3], &one].into_iter().cloned().collect();
+    let x = call.emit.reshape(x, apart)?;
+    let zero = call.emit.scalar(0.0, call.emit.dtype(x))?;
+    let mut high = vec![0; 6];
+    (high[3], high[5]) = (int(strides[0]) - 1, int(strides[1]) - 1);
+    let x = call.emit.op(Op::Pad(Pad { low: vec![0; 6], high, mode: PadMode::Constant }), &[x, zero])?;
+    let wide = |axis: usize| &dims[axis] * &Dim::from(strides[axis - 2]);
+    call.emit.reshape(x, vec![dims[0].clone(), dims[1].clone(), wide(2), wide(3)])
+}
+
+/// A weight [in, out / groups, kh, kw] as [out, in / groups, kh, kw], both kernel axes reversed.
+fn turned(call: &mut Call, weight: ValueId, groups: usize) -> Result<ValueId> {
+    let dims = call.emit.dims(weight)?;
+    let groups = Dim::from(groups);
+    let inputs = dims[0].floor_div(&groups);
+    let (kh, kw) = (dims[2].clone(), dims[3].clone());
+    let split = vec![groups.clone(), inputs.clone(), dims[1].clone(), kh.clone(), kw.clone()];
+    let weight = call.emit.reshape(weight, split)?;
+    let weight = call.emit.transpose(weight, vec![0, 2, 1, 3, 4])?;
+    let weight = call.emit.reshape(weight, vec![&groups * &dims[1], inputs, kh, kw])?;
+    reversed(call, weight, &[2, 3])
+}

@@ -1,0 +1,468 @@
+//! Walks the nodes of the entry graph and of what it calls, in file order.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use mslite_mindir::{Callee, Definition, Graph as Function, Model, Node, NodeKind, Primitive, Value};
+use mslite_tensor::Tensor;
+
+use super::call::{Call, value_ints, value_item};
+use super::emit::Emitter;
+use super::item::{Binding, Closure, Item};
+use super::known::known_ints;
+use super::ports::{Inputs, Names, outputs};
+use super::table::{self, Lowering};
+use super::{ImportOptions, ops};
+use crate::Result;
+use crate::ir::{Graph, GraphBuilder, ValueId};
+
+/// One attempt to import a model, on the assumption that certain parameters are written.
+pub(super) struct Importer<'m> {
+    model: &'m Model,
+    options: &'m ImportOptions,
+    emit: Emitter,
+    bindings: HashMap<&'m str, Binding>,
+    /// Which results of a node are used, one bit each.
+    uses: HashMap<&'m str, u64>,
+    parameters: Vec<Slot>,
+    assumed: &'m BTreeSet<usize>,
+    written: BTreeSet<usize>,
+    /// State of the graph behind a parameter.
+    states: BTreeMap<usize, usize>,
+    symbols: Names,
+    /// Writes so far.
+    clock: u64,
+    /// Graphs that are being walked, outermost first.
+    active: Vec<usize>,
+    nodes: usize,
+}
+
+/// A parameter: what it has held since which write.
+struct Slot {
+    versions: Vec<(u64, ValueId)>,
+}
+
+/// A graph, and which parameters it turned out to write.
+pub(super) struct Outcome {
+    pub(super) graph: Graph,
+    pub(super) written: BTreeSet<usize>,
+}
+
+impl<'m> Importer<'m> {
+    pub(super) fn new(model: &'m Model, options: &'m ImportOptions, assumed: &'m BTreeSet<usize>) -> Self {
+        let slots = model.graph.parameters.iter().map(|_| Slot { versions: Vec::new() });
+        Importer {
+            model,
+            options,
+            emit: Emitter {
+                builder: GraphBuilder::new(&*model.graph.name),
+                origin: model.graph.name.clone(),
+            },
+            bindings: HashMap::new(),
+            uses: result_uses(model),
+            parameters: slots.collect(),
+            assumed,
+            written: BTreeSet::new(),
+            states: BTreeMap::new(),
+            symbols: Names::default(),
+            clock: 0,
+            active: Vec::new(),
+            nodes: 0,
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<Outcome> {
+        let model = self.model;
+        self.bind_inputs()?;
+        self.active.push(0);
+        self.walk(&model.graph, 0)?;
+        self.emit.origin = model.graph.name.clone();
+        self.add_outputs()?;
+        self.set_next()?;
+        Ok(Outcome { graph: self.emit.builder.finish()?, written: self.written })
+    }
+
+    fn bind_inputs(&mut self) -> Result<()> {
+        let model = self.model;
+        let mut inputs = Inputs {
+            emit: &mut self.emit,
+            names: Names::default(),
+            symbols: std::mem::take(&mut self.symbols),
+        };
+        for input in &model.graph.inputs {
+            inputs.emit.origin = input.name.clone();
+            let item = inputs.add(&input.name, input.ty.as_ref())?;
+            self.bindings.insert(&input.symbol, Binding { item, time: 0 });
+        }
+        self.symbols = inputs.symbols;
+        for (i, parameter) in model.graph.parameters.iter().enumerate() {
+            self.bindings.insert(&parameter.symbol, Binding { item: Item::Parameter(i), time: 0 });
+        }
+        Ok(())
+    }
+
+    fn add_outputs(&mut self) -> Result<()> {
+        let model = self.model;
+        for output in &model.graph.outputs {
+            let item = self.lookup(&output.symbol, 0)?.item;
+            let ports = outputs(model, &output.symbol, &item)
+                .ok_or_else(|| self.emit.unsupported("the output", "it is a tuple too large or too deep"))?;
+            for (name, item) in ports {
+                let item = self.read(item, self.clock)?;
+                let value = self.emit.tensor(&item)?.ok_or_else(|| {
+                    self.emit.unsupported(
+                        &format!("output {name:?}"),
+                        format!("it is a {}; return tensors and numbers only", item.kind()),
+                    )
+                })?;
+                self.emit.builder.output(name, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_next(&mut self) -> Result<()> {
+        for (parameter, state) in &self.states {
+            if let Some((_, value)) = self.parameters[*parameter].versions.last() {
+                self.emit.builder.set_next(*state, *value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Evaluates the nodes of a graph; `time` is that of the call.
+    fn walk(&mut self, graph: &'m Function, time: u64) -> Result<()> {
+        for node in &graph.nodes {
+            let NodeKind::Call(callee) = &node.kind else { continue };
+            self.nodes += 1;
+            let origin = if node.scope.is_empty() { &node.name } else { &node.scope };
+            self.emit.origin = origin.clone();
+            if self.nodes > self.options.max_nodes {
+                let reason = format!("calls inline to more than {} nodes", self.options.max_nodes);
+                return Err(self.emit.unsupported("the model", reason));
+            }
+            let binding = self.node(node, callee, time)?;
+            self.bindings.insert(&node.symbol, binding);
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, node: &'m Node, callee: &'m Callee, time: u64) -> Result<Binding> {
+        let operands: Result<Vec<Binding>> = node.inputs.iter().map(|name| self.lookup(name, time)).collect();
+        let operands = operands?;
+        match callee {
+            Callee::Primitive(primitive) => self.primitive(node, primitive, operands),
+            Callee::Graph(name) => {
+                let closure = self.function(name)?;
+                self.call(&closure, operands)
+            }
+            Callee::Closure(name) => match self.lookup(name, time)?.item {
+                Item::Function(closure) => self.call(&closure, operands),
+                item => Err(self.emit.invalid(format!("{name} is called, but is a {}", item.kind()))),
+            },
+        }
+    }
+
+    /// What a name stands for. Constants may be in any graph.
+    fn lookup(&mut self, name: &'m str, time: u64) -> Result<Binding> {
+        if let Some(binding) = self.bindings.get(name) {
+            return Ok(binding.clone());
+        }
+        let model = self.model;
+        match model.definition(name) {
+            Some(Definition::Node { .. }) => match model.node(name).and_then(Node::constant) {
+                Some(value) => self.constant(name, value, time),
+                None => Err(self.emit.invalid(format!("{name} is used before it is computed"))),
+            },
+            Some(Definition::Graph(graph)) => {
+                let closure = Closure { graph, bound: Vec::new() };
+                Ok(Binding { item: Item::Function(Arc::new(closure)), time: 0 })
+            }
+            Some(Definition::MapParameter { .. }) => {
+                Err(self.emit.unsupported(&format!("parameter {name}"), "hash maps are not supported yet"))
+            }
+            _ => Err(self.emit.invalid(format!("{name} is not defined where it is used"))),
+        }
+    }
+
+    fn constant(&mut self, name: &'m str, value: &'m Value, time: u64) -> Result<Binding> {
+        if let Value::Function(symbol) = value {
+            return Ok(Binding { item: Item::Function(self.function(symbol)?), time: 0 });
+        }
+        let item = value_item(value, &mut self.emit);
+        if matches!(item, Item::Monad) {
+            return Ok(Binding { item, time });
+        }
+        let binding = Binding { item, time: 0 };
+        self.bindings.insert(name, binding.clone());
+        Ok(binding)
+    }
+
+    fn function(&self, name: &str) -> Result<Arc<Closure>> {
+        match self.model.definition(name) {
+            Some(Definition::Graph(graph)) => Ok(Arc::new(Closure { graph, bound: Vec::new() })),
+            _ => Err(self.emit.invalid(format!("{name} is called, but is no function"))),
+        }
+    }
+
+    /// Inlines a call.
+    fn call(&mut self, closure: &Closure, operands: Vec<Binding>) -> Result<Binding> {
+        let model = self.model;
+        let graph = model
+            .graph_at(closure.graph)
+            .ok_or_else(|| self.emit.invalid("a function is called that does not exist"))?;
+        self.check_call(closure.graph, graph)?;
+        let arguments: Vec<Binding> = closure.bound.iter().cloned().chain(operands).collect();
+        if arguments.len() != graph.inputs.len() {
+            return Err(self.emit.invalid(format!(
+                "function {} takes {} arguments, not {}",
+                graph.name,
+                graph.inputs.len(),
+                arguments.len()
+            )));
+        }
+        let time = last(&arguments);
+        for (input, argument) in graph.inputs.iter().zip(arguments) {
+            self.bindings.insert(&input.symbol, Binding { item: argument.item, time });
+        }
+        let (origin, before) = (self.emit.origin.clone(), self.clock);
+        self.active.push(closure.graph);
+        self.walk(graph, time)?;
+        self.active.pop();
+        self.emit.origin = origin;
+        let results: Result<Vec<Binding>> =
+            graph.outputs.iter().map(|output| self.lookup(&output.symbol, time)).collect();
+        let mut results = results?;
+        let written = if self.clock > before { self.clock } else { 0 };
+        let time = last(&results).max(time).max(written);
+        let item = match results.len() {
+            1 => results.remove(0).item,
+            _ => Item::tuple(results.into_iter().map(|binding| binding.item)),
+        };
+        Ok(Binding { item, time })
+    }
+
+    fn check_call(&self, number: usize, graph: &Function) -> Result<()> {
+        if self.active.contains(&number) {
+            return Err(self.emit.unsupported(
+                &format!("the loop through function {}", graph.name),
+                "loops whose number of turns depends on data are not supported yet; \
+                 export with a fixed number of turns, which MindSpore unrolls",
+            ));
+        }
+        if self.active.len() > self.options.max_depth {
+            let reason = format!("calls nest deeper than {}", self.options.max_depth);
+            return Err(self.emit.unsupported(&format!("function {}", graph.name), reason));
+        }
+        Ok(())
+    }
+
+    fn primitive(
+        &mut self,
+        node: &'m Node,
+        primitive: &'m Primitive,
+        operands: Vec<Binding>,
+    ) -> Result<Binding> {
+        let time = last(&operands);
+        let op_type = primitive.op_type.strip_prefix("S-Prim-").unwrap_or(&primitive.op_type);
+        let item = match op_type {
+            "MakeTuple" | "make_tuple" | "make_list" | "MakeList" => {
+                Item::tuple(operands.into_iter().map(|operand| operand.item))
+            }
+            "TupleGetItem" | "tuple_getitem" | "list_getitem" | "ListGetItem" | "RealTupleGetItem" => {
+                self.element(&operands)?
+            }
+            "Depend" | "depend" => self.first(operands)?,
+            "Load" | "load" => {
+                let item = self.first(operands)?;
+                self.read(item, time)?
+            }
+            "UpdateState" | "Print" => Item::Monad,
+            "Partial" => partial(operands).ok_or_else(|| self.emit.invalid("Partial needs a function"))?,
+            "Switch" | "switch" => self.switch(operands)?,
+            _ => return self.lower(node, primitive, op_type, operands, time),
+        };
+        Ok(Binding { item, time })
+    }
+
+    fn first(&self, operands: Vec<Binding>) -> Result<Item> {
+        let first = operands.into_iter().next().map(|operand| operand.item);
+        first.ok_or_else(|| self.emit.invalid("an operand is missing"))
+    }
+
+    fn element(&mut self, operands: &[Binding]) -> Result<Item> {
+        let [Binding { item: Item::Tuple(items), .. }, Binding { item: index, .. }] = operands else {
+            return Err(self.emit.invalid("an element is taken of what is no tuple"));
+        };
+        let Some(index) = self.known_int(index) else {
+            return Err(self.emit.unsupported("TupleGetItem", "the index is computed from data"));
+        };
+        let len = i64::try_from(items.len()).unwrap_or(i64::MAX);
+        let at = usize::try_from(if index < 0 { index + len } else { index }).ok();
+        at.and_then(|at| items.get(at).cloned())
+            .ok_or_else(|| self.emit.invalid(format!("element {index} of a tuple of {len}")))
+    }
+
+    fn switch(&mut self, operands: Vec<Binding>) -> Result<Item> {
+        let [condition, then, otherwise] = <[Binding; 3]>::try_from(operands)
+            .map_err(|_| self.emit.invalid("Switch needs a condition and two branches"))?;
+        let item = self.read(condition.item, condition.time)?;
+        match self.known_int(&item) {
+            Some(0) => Ok(otherwise.item),
+            Some(_) => Ok(then.item),
+            None => Err(self.emit.unsupported(
+                "control flow (Switch)",
+                "the condition is computed from data, which is not supported yet; use Select (ops.where), \
+                 or make the condition a constant",
+            )),
+        }
+    }
+
+    fn known_int(&self, item: &Item) -> Option<i64> {
+        match item {
+            Item::Int(dim) => dim.as_fixed(),
+            Item::Bool(value) => Some(i64::from(*value)),
+            Item::Tensor(x) => match known_ints(self.emit.graph(), *x)?.as_slice() {
+                [dim] => dim.as_fixed(),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn lower(
+        &mut self,
+        node: &'m Node,
+        primitive: &'m Primitive,
+        op_type: &'m str,
+        mut operands: Vec<Binding>,
+        time: u64,
+    ) -> Result<Binding> {
+        if operands.last().is_some_and(|operand| matches!(operand.item, Item::Monad)) {
+            operands.pop();
+        }
+        let target = match operands.first() {
+            Some(Binding { item: Item::Parameter(parameter), .. }) => Some(*parameter),
+            _ => None,
+        };
+        let lowering = table::find(op_type);
+        if primitive.has_side_effect() && target.is_some() && lowering.is_none() {
+            let reason = "it writes a parameter in a way that is not supported yet";
+            return Err(self.emit.unsupported(op_type, reason));
+        }
+        let args: Result<Vec<Item>> =
+            operands.into_iter().map(|operand| self.read(operand.item, time)).collect();
+        let mut call = Call {
+            emit: &mut self.emit,
+            op_type,
+            args: args?,
+            attributes: &primitive.attributes,
+            ty: node.ty.as_ref(),
+            used: self.uses.get(&*node.symbol).copied().unwrap_or(0),
+            model_version: &self.model.model_version,
+            effect: primitive.has_side_effect(),
+            symbols: &mut self.symbols,
+            name: &node.name,
+        };
+        let item = match lowering {
+            Some(Lowering::Write(lower)) => Item::Tensor(lower(&mut call)?),
+            Some(lowering) => lowering.apply(&mut call)?,
+            None => ops::opaque::lower(&mut call)?,
+        };
+        let mut binding = Binding { item, time };
+        if let (Some(Lowering::Write(_)), Some(parameter), Item::Tensor(value)) =
+            (lowering, target, &binding.item)
+        {
+            self.write(parameter, *value)?;
+            binding.time = self.clock;
+        }
+        Ok(binding)
+    }
+
+    /// An item with parameters replaced by what they held after the write at `time`.
+    fn read(&mut self, item: Item, time: u64) -> Result<Item> {
+        match item {
+            Item::Parameter(parameter) => self.value_at(parameter, time).map(Item::Tensor),
+            Item::Tuple(items)
+                if items.iter().any(|item| matches!(item, Item::Parameter(_) | Item::Tuple(_))) =>
+            {
+                let items: Result<Vec<Item>> =
+                    items.iter().map(|item| self.read(item.clone(), time)).collect();
+                Ok(Item::tuple(items?))
+            }
+            item => Ok(item),
+        }
+    }
+
+    fn value_at(&mut self, parameter: usize, time: u64) -> Result<ValueId> {
+        if self.parameters[parameter].versions.is_empty() {
+            let value = self.initial(parameter)?;
+            self.parameters[parameter].versions.push((0, value));
+        }
+        let versions = &self.parameters[parameter].versions;
+        let known = versions.iter().rev().find(|(since, _)| *since <= time);
+        Ok(known.unwrap_or(&versions[0]).1)
+    }
+
+    fn initial(&mut self, parameter: usize) -> Result<ValueId> {
+        let stated = &self.model.graph.parameters[parameter];
+        let tensor: Tensor = stated.tensor().ok_or_else(|| {
+            let reason = format!("its elements are {}, which tensors do not have", stated.dtype());
+            self.emit.unsupported(&format!("parameter {}", stated.name), reason)
+        })?;
+        if !self.assumed.contains(&parameter) {
+            return Ok(self.emit.builder.constant(stated.name.clone(), tensor));
+        }
+        self.states.insert(parameter, self.emit.graph().states().len());
+        Ok(self.emit.builder.state(stated.name.clone(), tensor))
+    }
+
+    fn write(&mut self, parameter: usize, value: ValueId) -> Result<()> {
+        let before = self.value_at(parameter, self.clock)?;
+        let (held, new) = (self.emit.spec(before), self.emit.spec(value));
+        if held != new {
+            let name = &self.model.graph.parameters[parameter].name;
+            return Err(self.emit.invalid(format!("parameter {name} is {held}, but is given {new}")));
+        }
+        self.clock += 1;
+        self.parameters[parameter].versions.push((self.clock, value));
+        self.written.insert(parameter);
+        Ok(())
+    }
+}
+
+fn partial(operands: Vec<Binding>) -> Option<Item> {
+    let mut operands = operands.into_iter();
+    let Item::Function(function) = operands.next()?.item else { return None };
+    let bound = function.bound.iter().cloned().chain(operands).collect();
+    Some(Item::Function(Arc::new(Closure { graph: function.graph, bound })))
+}
+
+fn last(bindings: &[Binding]) -> u64 {
+    bindings.iter().map(|binding| binding.time).max().unwrap_or(0)
+}
+
+/// Which results of nodes are used: those that `TupleGetItem` with a constant index names, or all.
+fn result_uses(model: &Model) -> HashMap<&str, u64> {
+    let mut uses: HashMap<&str, u64> = HashMap::new();
+    for graph in model.graphs() {
+        for node in &graph.nodes {
+            let element = element_bit(model, node);
+            for (i, input) in node.inputs.iter().enumerate() {
+                *uses.entry(input).or_default() |=
+                    if i == 0 { element.unwrap_or(u64::MAX) } else { u64::MAX };
+            }
+        }
+        for output in &graph.outputs {
+            uses.insert(&output.symbol, u64::MAX);
+        }
+    }
+    uses
+}
+
+fn element_bit(model: &Model, node: &Node) -> Option<u64> {
+    let ([_, index], Some("TupleGetItem")) = (&node.inputs[..], node.op_type()) else { return None };
+    let index = value_ints(model.node(index)?.constant()?)?;
+    let index = u32::try_from(*index.first()?).ok()?;
+    1u64.checked_shl(index)
+}
