@@ -1,12 +1,13 @@
 //! `cargo xtask run-distributed`: a sliced model on several ranks of this machine.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
-use crate::npz::{self, Tolerance};
+use crate::Result;
+use crate::npz::{self, Array, Tolerance};
 use crate::workspace::{Workspace, cargo};
-use crate::{Result, npz::Array};
 
 /// Where the shipped examples are, one folder per number of ranks.
 const EXAMPLES: &str = "crates/examples/models";
@@ -53,7 +54,8 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 impl Args {
     /// Whether the run has the inputs and outputs that the checks of an example expect.
     fn can_be_checked(&self) -> bool {
-        !self.sets("--inputs") && !self.sets("--outputs") && !self.sets("--fill") && !self.sets("--help")
+        let others = ["--inputs", "--outputs", "--fill", "--json", "--help"];
+        !others.iter().any(|flag| self.sets(flag))
     }
 
     fn sets(&self, flag: &str) -> bool {
@@ -82,7 +84,7 @@ impl Example {
             ));
         }
         let outputs = workspace.target.join("run-distributed");
-        fs::create_dir_all(&outputs).map_err(|e| format!("cannot make {}: {e}", outputs.display()))?;
+        make_empty(&outputs).map_err(|e| format!("cannot empty {}: {e}", outputs.display()))?;
         Ok(Example { folder: all.join(format!("{EXAMPLE_PREFIX}{ranks}")), outputs })
     }
 
@@ -121,6 +123,14 @@ impl Example {
             println!("[rank {rank}] {verdict} (largest difference {difference:.1e})");
         }
         Ok(())
+    }
+}
+
+/// Makes a folder, without what an earlier run has left there.
+fn make_empty(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => fs::create_dir_all(folder),
     }
 }
 
