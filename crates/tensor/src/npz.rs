@@ -1,10 +1,13 @@
 //! Arrays of numpy's npz archives as tensors, and back.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Write};
 use std::path::Path;
 
-use npyz::npz::{NpzArchive, NpzWriter};
-use npyz::{AutoSerialize, DType as NpyType, Order, TypeChar, WriterBuilder};
+use npyz::npz::{array_name_from_file_name, file_name_from_array_name};
+use npyz::{AutoSerialize, DType as NpyType, NpyFile, Order, TypeChar, WriteOptions, WriterBuilder};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::{Complex, DType, Element, Tensor, bf16, contiguous_strides, f16};
 
@@ -17,18 +20,21 @@ use crate::{Complex, DType, Element, Tensor, bf16, contiguous_strides, f16};
 pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<(String, Tensor)>> {
     let path = path.as_ref();
     let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let mut archive = NpzArchive::open(path).map_err(at)?;
-    let names: Vec<String> = archive.array_names().map(str::to_owned).collect();
-    let mut arrays = Vec::new();
-    for name in names {
-        if let Some(array) = archive.by_name(&name).map_err(at)? {
-            let tensor = tensor(array).map_err(|error| {
-                io::Error::new(error.kind(), format!("{}: {name}: {error}", path.display()))
-            })?;
-            arrays.push((name, tensor));
-        }
+    let mut archive =
+        ZipArchive::new(BufReader::new(File::open(path).map_err(at)?)).map_err(|e| at(e.into()))?;
+    let mut arrays = Vec::with_capacity(archive.len());
+    for i in 0..archive.len() {
+        arrays.extend(read_entry(&mut archive, i).map_err(at)?);
     }
     Ok(arrays)
+}
+
+fn read_entry(archive: &mut ZipArchive<BufReader<File>>, i: usize) -> io::Result<Option<(String, Tensor)>> {
+    let entry = archive.by_index(i)?;
+    let Some(name) = array_name_from_file_name(&entry.name()?).map(str::to_owned) else { return Ok(None) };
+    let tensor = NpyFile::new(BufReader::new(entry)).and_then(tensor);
+    let tensor = tensor.map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
+    Ok(Some((name, tensor)))
 }
 
 /// The arrays `PREFIX0`, `PREFIX1`, ... of an archive, in the order of their numbers.
@@ -44,7 +50,7 @@ pub fn read_numbered(path: impl AsRef<Path>, prefix: &str) -> io::Result<Vec<Ten
     Ok(numbered.into_iter().map(|(_, tensor)| tensor).collect())
 }
 
-fn tensor<R: io::Read>(array: npyz::NpyFile<R>) -> io::Result<Tensor> {
+fn tensor<R: io::Read>(array: NpyFile<R>) -> io::Result<Tensor> {
     let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
     let NpyType::Plain(kind) = array.dtype() else {
         return Err(invalid("records are not tensors".to_owned()));
@@ -75,7 +81,7 @@ fn tensor<R: io::Read>(array: npyz::NpyFile<R>) -> io::Result<Tensor> {
 }
 
 fn elements<T: Element + npyz::Deserialize, R: io::Read>(
-    array: npyz::NpyFile<R>,
+    array: NpyFile<R>,
     dims: &[usize],
 ) -> io::Result<Tensor> {
     let columns_first = array.order() == Order::Fortran;
@@ -123,14 +129,14 @@ pub fn write<'a>(
 }
 
 fn write_all<'a>(path: &Path, arrays: impl IntoIterator<Item = (String, &'a Tensor)>) -> io::Result<()> {
-    let mut archive = NpzWriter::create(path)?;
+    let mut archive = ZipWriter::new(BufWriter::new(File::create(path)?));
     for (name, tensor) in arrays {
         append(&mut archive, &name, tensor)?;
     }
-    Ok(())
+    archive.finish()?.flush()
 }
 
-type Archive = NpzWriter<io::BufWriter<std::fs::File>>;
+type Archive = ZipWriter<BufWriter<File>>;
 
 fn append(archive: &mut Archive, name: &str, tensor: &Tensor) -> io::Result<()> {
     macro_rules! by_dtype {
@@ -158,7 +164,9 @@ fn append_as<T: AutoSerialize>(
 ) -> io::Result<()> {
     let values = values.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
     let dims: Vec<u64> = dims.iter().map(|&d| d as u64).collect();
-    let mut writer = archive.array(name, Default::default())?.default_dtype().shape(&dims).begin_nd()?;
+    let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
+    archive.start_file(file_name_from_array_name(name), stored)?;
+    let mut writer = WriteOptions::new().default_dtype().shape(&dims).writer(archive).begin_nd()?;
     writer.extend(values)?;
     writer.finish()
 }

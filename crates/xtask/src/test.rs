@@ -1,0 +1,166 @@
+//! `cargo xtask test`: everything that must hold, in one command.
+
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use crate::workspace::{Workspace, cargo};
+use crate::{Result, run_distributed, tidy};
+
+/// One thing that must hold.
+struct Step {
+    name: &'static str,
+    work: Work,
+}
+
+enum Work {
+    Cargo {
+        arguments: &'static [&'static str],
+        /// A component of the Rust toolchain that may be absent, and the cargo command that it brings.
+        component: Option<(&'static str, &'static str)>,
+        /// Set for the command.
+        environment: &'static [(&'static str, &'static str)],
+    },
+    Tidy,
+    Example {
+        ranks: usize,
+    },
+}
+
+const STEPS: &[Step] = &[
+    Step {
+        name: "format",
+        work: Work::Cargo {
+            arguments: &["fmt", "--all", "--check"],
+            component: Some(("rustfmt", "fmt")),
+            environment: &[],
+        },
+    },
+    Step { name: "tidy", work: Work::Tidy },
+    Step {
+        name: "lints",
+        work: Work::Cargo {
+            arguments: &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"],
+            component: Some(("clippy", "clippy")),
+            environment: &[],
+        },
+    },
+    Step {
+        name: "tests",
+        work: Work::Cargo {
+            arguments: &["test", "--workspace", "--quiet"],
+            component: None,
+            environment: &[],
+        },
+    },
+    Step {
+        name: "documentation",
+        work: Work::Cargo {
+            arguments: &["doc", "--workspace", "--no-deps", "--quiet"],
+            component: None,
+            environment: &[("RUSTDOCFLAGS", "-D warnings")],
+        },
+    },
+    Step { name: "example on 2 ranks", work: Work::Example { ranks: 2 } },
+    Step { name: "example on 4 ranks", work: Work::Example { ranks: 4 } },
+];
+
+/// What became of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Outcome {
+    Passed,
+    Failed,
+    /// With the reason.
+    Skipped(String),
+}
+
+pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
+    let begin = Instant::now();
+    let mut skipped = Vec::new();
+    for step in STEPS {
+        println!("== {}", step.name);
+        let step_begin = Instant::now();
+        let outcome = step.work.run(workspace)?;
+        println!("== {}: {} ({:.1} s)", step.name, verb(&outcome), step_begin.elapsed().as_secs_f32());
+        match outcome {
+            Outcome::Passed => {}
+            Outcome::Failed => {
+                println!("FAILED: {}", step.name);
+                return Ok(ExitCode::FAILURE);
+            }
+            Outcome::Skipped(reason) => skipped.push(format!("{} ({reason})", step.name)),
+        }
+    }
+    println!("{}", summary(STEPS.len() - skipped.len(), &skipped, begin.elapsed().as_secs_f32()));
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Work {
+    fn run(&self, workspace: &Workspace) -> Result<Outcome> {
+        let passed = match self {
+            Work::Cargo { component: Some((component, command)), .. } if !is_installed(command) => {
+                let reason = format!("{component} is not installed: rustup component add {component}");
+                return Ok(Outcome::Skipped(reason));
+            }
+            Work::Cargo { arguments, environment, .. } => {
+                let mut command = cargo();
+                command.args(*arguments).envs(environment.iter().copied()).current_dir(&workspace.root);
+                command.status().map_err(|e| format!("cargo does not start: {e}"))?.success()
+            }
+            Work::Tidy => tidy::run(workspace, &tidy::Args::default())? == ExitCode::SUCCESS,
+            Work::Example { ranks } => {
+                let args = run_distributed::Args { ranks: *ranks, model: None, flags: Vec::new() };
+                match run_distributed::run(workspace, &args) {
+                    Ok(code) => code == ExitCode::SUCCESS,
+                    Err(message) => {
+                        eprintln!("error: {message}");
+                        false
+                    }
+                }
+            }
+        };
+        Ok(if passed { Outcome::Passed } else { Outcome::Failed })
+    }
+}
+
+fn is_installed(command: &str) -> bool {
+    let quiet = |c: &mut Command| c.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    quiet(cargo().args([command, "--version"])).is_ok_and(|status| status.success())
+}
+
+fn verb(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Passed => "passed".to_owned(),
+        Outcome::Failed => "failed".to_owned(),
+        Outcome::Skipped(reason) => format!("skipped, {reason}"),
+    }
+}
+
+fn summary(passed: usize, skipped: &[String], seconds: f32) -> String {
+    let all = format!("{passed} steps passed in {seconds:.0} s");
+    if skipped.is_empty() {
+        format!("OK: {all}")
+    } else {
+        format!("OK: {all}; SKIPPED: {}", skipped.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_names_what_was_skipped() {
+        assert_eq!(summary(7, &[], 12.4), "OK: 7 steps passed in 12 s");
+        let skipped = ["lints (clippy is not installed)".to_owned()];
+        assert_eq!(
+            summary(6, &skipped, 1.0),
+            "OK: 6 steps passed in 1 s; SKIPPED: lints (clippy is not installed)"
+        );
+    }
+
+    #[test]
+    fn cargo_knows_its_commands() {
+        assert!(is_installed("metadata") || is_installed("tree"));
+        assert!(!is_installed("no-such-command"));
+    }
+}
