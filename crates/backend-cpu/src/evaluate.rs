@@ -2,12 +2,23 @@ use std::sync::OnceLock;
 
 use mslite_graph_opt::Op;
 use mslite_graph_opt::infer::infer;
+use mslite_graph_opt::pass::Evaluator;
 use mslite_runtime::{Groups, Result};
 use mslite_tensor::{DType, HostBuffer, Tensor, TensorSpec};
 
 use crate::arena::{Args, Memory, Operands, Place, Spans};
 use crate::backend::Crews;
 use crate::kernels::{BoxKernel, Build, Type, build, refusal};
+
+/// Folds constants with the kernels that would run them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CpuEvaluator;
+
+impl Evaluator for CpuEvaluator {
+    fn evaluate(&self, op: &Op, operands: &[&Tensor]) -> Option<Tensor> {
+        evaluate(op, operands)
+    }
+}
 
 /// Evaluates an operation on known tensors, with the kernels that a compiled graph would use: for folding
 /// constants. `None` when the operation has effects, several results, a type that the CPU does not evaluate, or

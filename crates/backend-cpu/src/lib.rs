@@ -12,4 +12,4 @@ mod plan;
 mod scalar;
 
 pub use backend::CpuBackend;
-pub use evaluate::evaluate;
+pub use evaluate::{CpuEvaluator, evaluate};

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::sync::Arc;
 
 use mslite_tensor::{Dim, Shape, TensorSpec};
@@ -73,6 +74,37 @@ pub enum CompositeKind {
     Row,
     /// Hash map from keys to rows.
     Map,
+}
+
+impl fmt::Display for Type {
+    /// `f32[-1, 16]`, `(i64, f32[2])`, as people read types.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Type::Tensor(tensor) => write!(f, "{}{:?}", tensor.dtype, tensor.dims),
+            Type::Scalar(dtype) => write!(f, "{dtype}"),
+            Type::Str => f.write_str("string"),
+            Type::None => f.write_str("none"),
+            Type::Monad(_) => f.write_str("monad"),
+            Type::Tuple(sequence) | Type::List(sequence) if sequence.dynamic_len => f.write_str("(...)"),
+            Type::Tuple(sequence) | Type::List(sequence) => write_list(f, &sequence.elements, ["(", ")"]),
+            Type::Function(symbol) => write!(f, "function {symbol}"),
+            Type::Union(members) => write_list(f, members, ["one of (", ")"]),
+            Type::Composite { kind, parts } => {
+                write!(f, "{kind:?}")?;
+                write_list(f, parts, ["(", ")"])
+            }
+            Type::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+fn write_list(f: &mut fmt::Formatter<'_>, types: &[Type], [open, close]: [&str; 2]) -> fmt::Result {
+    f.write_str(open)?;
+    for (i, ty) in types.iter().enumerate() {
+        let comma = if i == 0 { "" } else { ", " };
+        write!(f, "{comma}{ty}")?;
+    }
+    f.write_str(close)
 }
 
 impl Type {

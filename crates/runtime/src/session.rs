@@ -139,6 +139,15 @@ impl Session {
         Ok(if fixed { specs(&self.graph) } else { specs(&specialise(&self.graph, dims)?) })
     }
 
+    /// Checks that the model takes inputs of these extents.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it does not.
+    pub fn resize(&self, dims: &[&[usize]]) -> Result<()> {
+        specialise(&self.graph, dims)?;
+        Ok(())
+    }
+
     /// Runs once and gives new tensors.
     ///
     /// # Errors

@@ -4,10 +4,10 @@ pub mod backend;
 pub mod cases;
 mod compare;
 mod generate;
-pub mod npz;
 pub mod reference;
 mod suite;
 
 pub use backend::backend_main;
 pub use compare::{Mismatch, Tolerance, Value, assert_close, compare};
 pub use generate::Generator;
+pub use mslite_tensor::npz;

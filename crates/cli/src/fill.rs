@@ -1,0 +1,113 @@
+//! What inputs hold when no file gives them.
+
+use std::str::FromStr;
+
+use mslite::{DType, Error, ErrorKind, Result, Tensor, bf16, f16};
+use mslite_tensor::{Complex, Tensor as Data};
+
+/// How to fill inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    Ones,
+    Zeros,
+    Random(u64),
+}
+
+impl FromStr for Fill {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("random:")) {
+            ("ones", _) => Ok(Fill::Ones),
+            ("zeros", _) => Ok(Fill::Zeros),
+            (_, Some(seed)) => {
+                seed.parse().map(Fill::Random).map_err(|_| format!("{seed:?} is not a number"))
+            }
+            _ => Err("it is one of: ones, zeros, random:SEED".to_owned()),
+        }
+    }
+}
+
+impl Fill {
+    /// Data for an input: floats uniform in [0, 1), integers and booleans 0 or 1.
+    pub(crate) fn data(self, input: &Tensor) -> Result<Data> {
+        let dims: Option<Vec<usize>> = input.shape().iter().map(|&d| usize::try_from(d).ok()).collect();
+        let dims = dims.ok_or_else(|| {
+            let message = format!("input {input} has extents that are not known; give data (--inputs F.npz)");
+            Error::new(ErrorKind::InvalidArgument, message)
+        })?;
+        let mut data = Data::zeros(input.dtype(), &dims)?;
+        if self != Fill::Zeros {
+            self.fill(&mut data)?;
+        }
+        Ok(data)
+    }
+
+    fn fill(self, data: &mut Data) -> Result<()> {
+        let mut random = Random(match self {
+            Fill::Random(seed) => seed,
+            _ => 0,
+        });
+        let mut unit = move || if matches!(self, Fill::Random(_)) { random.unit() } else { 1.0 };
+        macro_rules! fill {
+            ($ty:ty, $from:expr) => {{
+                let from: fn(f64) -> $ty = $from;
+                data.as_mut_slice::<$ty>()?.iter_mut().for_each(|x| *x = from(unit()));
+            }};
+        }
+        match data.dtype() {
+            DType::Bool => fill!(bool, |u| u >= 0.5),
+            DType::I8 => fill!(i8, |u| i8::from(u >= 0.5)),
+            DType::I16 => fill!(i16, |u| i16::from(u >= 0.5)),
+            DType::I32 => fill!(i32, |u| i32::from(u >= 0.5)),
+            DType::I64 => fill!(i64, |u| i64::from(u >= 0.5)),
+            DType::U8 => fill!(u8, |u| u8::from(u >= 0.5)),
+            DType::U16 => fill!(u16, |u| u16::from(u >= 0.5)),
+            DType::U32 => fill!(u32, |u| u32::from(u >= 0.5)),
+            DType::U64 => fill!(u64, |u| u64::from(u >= 0.5)),
+            DType::F16 => fill!(f16, f16::from_f64),
+            DType::BF16 => fill!(bf16, bf16::from_f64),
+            DType::F32 => fill!(f32, |u| u as f32),
+            DType::F64 => fill!(f64, |u| u),
+            DType::C64 => fill!(Complex<f32>, |u| Complex::new(u as f32, 0.0)),
+            DType::C128 => fill!(Complex<f64>, |u| Complex::new(u, 0.0)),
+            other => return Err(Error::new(ErrorKind::Unsupported, format!("{other} cannot be filled"))),
+        }
+        Ok(())
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): the same numbers on every rank and machine.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in [0, 1), a multiple of 2^-24 so that f32 holds it exactly.
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 40) as f64 / f64::from(1 << 24)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_numbers_are_those_of_the_paper() {
+        let mut random = Random(0);
+        assert_eq!([random.next(), random.next()], [0xE220_A839_7B1D_CDAF, 0x6E78_9E6A_A1B9_65F4]);
+    }
+
+    #[test]
+    fn names_are_checked() {
+        assert_eq!("random:7".parse(), Ok(Fill::Random(7)));
+        assert!("random".parse::<Fill>().is_err() && "random:x".parse::<Fill>().is_err());
+    }
+}

@@ -1,0 +1,283 @@
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use mslite::{
+    BuildOptions, Context, DType, Error, ErrorKind, Key, Mode, Model, Ranks, Result, Tensor, World, bf16,
+};
+use mslite_tensor::{Tensor as Data, npz};
+use serde_json::json;
+
+use crate::fill::Fill;
+use crate::launch::{MARKED_VARIABLE, start};
+use crate::report::{Timing, outputs_as_json, outputs_as_text};
+
+/// Runs a model and prints its outputs.
+///
+/// With --ranks N it starts N processes, each with its own slice: MODEL and other paths contain `{rank}`. Without
+/// --ranks the process is one rank if a launcher (`mslite launch`, mpirun, srun, torchrun, msrun) or the
+/// environment (RANK_ID, RANK_SIZE) says so, else it is alone.
+///
+/// Examples:
+///   mslite run net.mindir
+///   mslite run slice{rank}.mindir --ranks 2 --inputs in.npz --outputs out{rank}.npz
+///   mpirun -n 2 mslite run slice{rank}.mindir
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct RunArgs {
+    /// Model file; `{rank}` stands for the rank
+    #[arg(value_name = "MODEL")]
+    model: String,
+    /// Start so many ranks
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    ranks: Option<u16>,
+    /// Run the ranks as threads of this process
+    #[arg(long, requires = "ranks")]
+    in_process: bool,
+    /// Archive with the inputs in_0, in_1, ... in flattened order; given several times: successive calls, between
+    /// which the model keeps its state
+    #[arg(long, value_name = "F.npz")]
+    inputs: Vec<String>,
+    /// Where to write the outputs out_0, out_1, ...; as often as --inputs. Without `{rank}` rank 0 writes
+    #[arg(long, value_name = "F.npz")]
+    outputs: Vec<String>,
+    /// Without --inputs: what inputs hold (ones, zeros, random:SEED)
+    #[arg(long, value_name = "HOW", default_value = "ones", conflicts_with = "inputs")]
+    fill: Fill,
+    /// Threads that compute, for each rank; by default the cores, shared among the ranks
+    #[arg(long, value_name = "T", default_value_t = 0, hide_default_value = true)]
+    threads: usize,
+    /// Configuration file
+    #[arg(long, value_name = "F.ini")]
+    config: Option<String>,
+    /// File with the ranks of named communication groups
+    #[arg(long, value_name = "F")]
+    group_file: Option<String>,
+    /// Key of an encrypted model: text, or hex digits after `hex:`
+    #[arg(long, value_name = "K", value_parser = parse_key)]
+    key: Option<Key>,
+    /// Encryption mode of the model: AES-GCM, AES-CBC or SM4-CBC; by default the one that the file names
+    #[arg(long, value_name = "M", requires = "key")]
+    dec_mode: Option<Mode>,
+    /// Make each call so often, print the last outputs and how long the calls took
+    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
+    repeat: usize,
+    /// Seconds that a rank waits for others before it gives up [default: 30]
+    #[arg(long, value_name = "S")]
+    timeout: Option<f64>,
+    /// Print a JSON object for each rank, on a line of its own
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
+    check(args)?;
+    match args.ranks {
+        Some(ranks) if args.in_process => run_threads(args, ranks),
+        Some(ranks) => start(ranks, own_command()?, !args.json, args.timeout),
+        None => {
+            let context = context(args, Ranks::Environment)?;
+            let rank = context.rank_id()?;
+            let marked = std::env::var_os(MARKED_VARIABLE).is_some() || context.group_size()? == 1;
+            let result = run_rank(args, rank, &context);
+            finish(&[(rank, result)], marked)
+        }
+    }
+}
+
+fn check(args: &RunArgs) -> Result<()> {
+    let fail = |message: &str| Err(Error::new(ErrorKind::InvalidArgument, message));
+    if !args.outputs.is_empty() && args.outputs.len() != args.inputs.len().max(1) {
+        return fail("there must be as many --outputs as --inputs");
+    }
+    if args.timeout.is_some_and(|s| !(s > 0.0 && s < 1e9)) {
+        return fail("--timeout must be a positive number of seconds");
+    }
+    Ok(())
+}
+
+/// This command without --ranks, for the processes of the ranks.
+fn own_command() -> Result<Vec<std::ffi::OsString>> {
+    let program = std::env::current_exe().map_err(|error| {
+        Error::new(ErrorKind::Internal, "cannot find this program to start it again").caused_by(error)
+    })?;
+    let mut command = vec![program.into_os_string()];
+    let mut arguments = std::env::args_os().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.to_str() {
+            Some("--ranks" | "-n") => drop(arguments.next()),
+            Some(text) if text.starts_with("--ranks=") => {}
+            Some(text) if text.starts_with("-n") && !text.starts_with("--") => {}
+            _ => command.push(argument),
+        }
+    }
+    Ok(command)
+}
+
+fn run_threads(args: &RunArgs, ranks: u16) -> Result<ExitCode> {
+    let timeout =
+        args.timeout.map_or(mslite_collective::JoinOptions::DEFAULT_TIMEOUT, Duration::from_secs_f64);
+    let worlds = World::threads(usize::from(ranks), timeout)?;
+    let results: Vec<(usize, Result<String>)> = std::thread::scope(|scope| {
+        let start = |world: World| {
+            let rank = world.rank();
+            let run = move || run_rank(args, rank, &context(args, Ranks::World(Arc::new(world)))?);
+            (rank, scope.spawn(run))
+        };
+        let threads: Vec<_> = worlds.into_iter().map(start).collect();
+        let join = |(rank, thread): (usize, std::thread::ScopedJoinHandle<'_, Result<String>>)| {
+            let panicked = |_| Err(Error::new(ErrorKind::Internal, "the rank panicked"));
+            (rank, thread.join().unwrap_or_else(panicked))
+        };
+        threads.into_iter().map(join).collect()
+    });
+    finish(&results, ranks == 1)
+}
+
+/// Prints what the ranks have to say, each line with its rank unless `marked` says that it is there already.
+fn finish(results: &[(usize, Result<String>)], marked: bool) -> Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    for (rank, result) in results {
+        let mark = |line: &str| {
+            if marked || line.starts_with('{') { line.to_owned() } else { format!("[rank {rank}] {line}") }
+        };
+        match result {
+            Ok(text) => {
+                let lines: String = text.lines().map(|line| mark(line) + "\n").collect();
+                let written = std::io::stdout().lock().write_all(lines.as_bytes());
+                written
+                    .map_err(|e| Error::new(ErrorKind::Internal, "cannot write the output").caused_by(e))?;
+            }
+            Err(error) => {
+                eprintln!("{}", mark(&format!("error: {}: {error}", error.kind())));
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn context(args: &RunArgs, ranks: Ranks) -> Result<Context> {
+    let mut context = Context::new();
+    context.cpu.thread_num = args.threads;
+    context.timeout = args.timeout.map(Duration::from_secs_f64);
+    context.ranks = ranks;
+    let rank = context.rank_id()?;
+    context.group_info_file = args.group_file.as_deref().map(|path| at_rank(path, rank));
+    Ok(context)
+}
+
+fn at_rank(path: &str, rank: usize) -> PathBuf {
+    PathBuf::from(path.replace("{rank}", &rank.to_string()))
+}
+
+/// Builds and runs the model of one rank; the text is what it prints.
+fn run_rank(args: &RunArgs, rank: usize, context: &Context) -> Result<String> {
+    let mut options = BuildOptions::default();
+    options.config = args.config.as_deref().map(|path| at_rank(path, rank));
+    options.key = args.key.clone();
+    options.mode = args.dec_mode;
+    let model = Model::build_with(at_rank(&args.model, rank), context, &options)?;
+    let mut timing = Vec::new();
+    let mut printed: Vec<Vec<Tensor>> = Vec::new();
+    for call in 0..args.inputs.len().max(1) {
+        let inputs = inputs(args, &model, call, rank)?;
+        let outputs = predict(&model, &inputs, args.repeat, &mut timing)?;
+        if let Some(path) = args.outputs.get(call).filter(|path| rank == 0 || path.contains("{rank}")) {
+            write(&at_rank(path, rank), &outputs)?;
+        }
+        printed.push(outputs);
+    }
+    let timing = (args.repeat > 1).then(|| Timing::new(timing));
+    Ok(if args.json { as_json(rank, &printed, timing.as_ref()) } else { as_text(&printed, timing.as_ref()) })
+}
+
+fn predict(
+    model: &Model,
+    inputs: &[Tensor],
+    repeat: usize,
+    timing: &mut Vec<Duration>,
+) -> Result<Vec<Tensor>> {
+    let mut outputs = Vec::new();
+    for _ in 0..repeat.max(1) {
+        let start = Instant::now();
+        outputs = model.predict(inputs)?;
+        timing.push(start.elapsed());
+    }
+    Ok(outputs)
+}
+
+fn as_text(calls: &[Vec<Tensor>], timing: Option<&Timing>) -> String {
+    let outputs: String = calls.iter().map(|outputs| outputs_as_text(outputs)).collect();
+    outputs + &timing.map(Timing::as_text).unwrap_or_default()
+}
+
+fn as_json(rank: usize, calls: &[Vec<Tensor>], timing: Option<&Timing>) -> String {
+    let calls: Vec<_> = calls.iter().map(|outputs| json!({ "outputs": outputs_as_json(outputs) })).collect();
+    let mut report = json!({ "rank": rank, "calls": calls });
+    if let Some(timing) = timing {
+        report["timing"] = timing.as_json();
+    }
+    report.to_string() + "\n"
+}
+
+/// The inputs of one call.
+fn inputs(args: &RunArgs, model: &Model, call: usize, rank: usize) -> Result<Vec<Tensor>> {
+    let mut inputs = model.inputs();
+    let Some(path) = args.inputs.get(call) else {
+        for input in &mut inputs {
+            let data = args.fill.data(input)?;
+            input.set_tensor(data)?;
+        }
+        return Ok(inputs);
+    };
+    let path = at_rank(path, rank);
+    let invalid = |message: String| Error::new(ErrorKind::InvalidArgument, message);
+    let arrays =
+        npz::read_numbered(&path, "in_").map_err(|error| invalid(format!("cannot read inputs: {error}")))?;
+    if arrays.len() != inputs.len() {
+        let names: Vec<&str> = inputs.iter().map(Tensor::name).collect();
+        return Err(invalid(format!(
+            "{} has {} inputs (in_0, in_1, ...), the model takes {} ({})",
+            path.display(),
+            arrays.len(),
+            inputs.len(),
+            names.join(", ")
+        )));
+    }
+    for (i, (input, array)) in inputs.iter_mut().zip(arrays).enumerate() {
+        let array = narrowed(array, input.dtype())?;
+        let given = array.spec();
+        let describe =
+            |_| invalid(format!("input {i} is {input}, but in_{i} of {} is {given}", path.display()));
+        input.clone().set_tensor(array.clone()).map_err(describe)?;
+        input.set_tensor(array)?;
+    }
+    Ok(inputs)
+}
+
+/// numpy has no bfloat16: f32 stands for it.
+fn narrowed(array: Data, dtype: DType) -> Result<Data> {
+    if (array.dtype(), dtype) != (DType::F32, DType::BF16) {
+        return Ok(array);
+    }
+    let values = array.as_slice::<f32>()?.iter().map(|&x| bf16::from_f32(x)).collect();
+    Ok(Data::from_vec::<bf16>(values, array.dims())?)
+}
+
+fn write(path: &Path, outputs: &[Tensor]) -> Result<()> {
+    let arrays = outputs.iter().filter_map(Tensor::data).enumerate();
+    let named = arrays.map(|(i, data)| (format!("out_{i}"), data));
+    npz::write(path, named)
+        .map_err(|error| Error::new(ErrorKind::InvalidArgument, format!("cannot write outputs: {error}")))
+}
+
+pub(crate) fn parse_key(text: &str) -> Result<Key, String> {
+    let Some(digits) = text.strip_prefix("hex:") else { return Ok(Key::new(text.as_bytes())) };
+    let byte = |i: usize| digits.get(i..i + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
+    bytes.map(Key::new).ok_or_else(|| "it is not hexadecimal".to_owned())
+}

@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod context;
+mod model;
+mod status;
+mod tensor;
+
+pub use config::Config;
+pub use context::{AscendSettings, Context, CpuSettings, GpuSettings, Ranks, Target};
+pub use model::{BuildOptions, Model, ModelType};
+pub use mslite_collective::World;
+pub use mslite_mindir::{Key, Mode};
+pub use mslite_runtime::{Error, ErrorKind, Result};
+pub use mslite_tensor::{DType, bf16, f16};
+pub use status::StatusCode;
+pub use tensor::Tensor;

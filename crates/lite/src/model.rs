@@ -1,0 +1,181 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mslite_backend_cpu::CpuEvaluator;
+use mslite_graph_opt::pass::{OptimiseOptions, optimise};
+use mslite_graph_opt::{Graph, ImportOptions, import};
+use mslite_mindir::{GroupFile, Key, Mode, OpenOptions};
+use mslite_runtime::schedule::GroupRanks;
+use mslite_runtime::{Plan, Session, SessionOptions};
+use smallvec::SmallVec;
+
+use crate::{Config, Context, Error, ErrorKind, Result, Tensor};
+
+/// How a model file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum ModelType {
+    /// MindIR, as MindSpore exports it.
+    #[default]
+    MindIr,
+}
+
+/// What is needed beside path and context to build a model.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct BuildOptions {
+    /// How the file is written.
+    pub model_type: ModelType,
+    /// Configuration file.
+    pub config: Option<PathBuf>,
+    /// Key of an encrypted model.
+    pub key: Option<Key>,
+    /// Encryption mode that the model must have; by default the one that the file names.
+    pub mode: Option<Mode>,
+}
+
+/// A model, built for the devices of a context.
+///
+/// Several threads may call [`Model::predict`] at once. A model that exchanges data with other ranks, or keeps
+/// state, answers them one after another; then all ranks must call in the same order.
+#[derive(Debug)]
+pub struct Model {
+    path: PathBuf,
+    session: Session,
+    config: Config,
+}
+
+impl Model {
+    /// Reads, optimises and compiles a model. With several ranks, all of them build at the same time.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a missing file or a wrong option, `InvalidModel` for a damaged file, `Unsupported`
+    /// for what no device runs, `Unavailable` for an absent device, `PlanMismatch` when the ranks' models do not
+    /// fit each other, `PeerLost` and `Timeout` when a rank does not come.
+    pub fn build_from_file(path: impl AsRef<Path>, context: &Context) -> Result<Self> {
+        Model::build_with(path, context, &BuildOptions::default())
+    }
+
+    /// As [`Model::build_from_file`], with options.
+    ///
+    /// # Errors
+    /// As [`Model::build_from_file`].
+    pub fn build_with(path: impl AsRef<Path>, context: &Context, options: &BuildOptions) -> Result<Self> {
+        let path = path.as_ref();
+        let config = options.config.as_ref().map(Config::open).transpose()?.unwrap_or_default();
+        let devices = context.devices()?;
+        let groups = groups(context)?;
+        let graph = read(path, options)?;
+        let mut session = SessionOptions::default().with_groups(groups);
+        if let Some(world) = context.world()? {
+            session = session.with_world(world);
+        }
+        let session = Session::build(graph, devices, session)?;
+        Ok(Model { path: path.to_owned(), session, config })
+    }
+
+    /// Where it came from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The configuration that it was built with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How its graph is divided among devices.
+    pub fn plan(&self) -> &Plan {
+        self.session.plan()
+    }
+
+    /// Its optimised graph.
+    pub fn graph(&self) -> &Graph {
+        self.session.graph()
+    }
+
+    /// A tensor for each input, without data.
+    pub fn inputs(&self) -> Vec<Tensor> {
+        describe(self.graph(), self.session.inputs())
+    }
+
+    /// A tensor for each output, without data.
+    pub fn outputs(&self) -> Vec<Tensor> {
+        describe(self.graph(), self.session.outputs())
+    }
+
+    /// Gives inputs other extents and drops their data.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the model does not take these extents; the inputs are then as they were.
+    pub fn resize(&self, inputs: &mut [Tensor], dims: &[&[usize]]) -> Result<()> {
+        if inputs.len() != dims.len() {
+            let message = format!("{} inputs cannot have {} shapes", inputs.len(), dims.len());
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        self.session.resize(dims)?;
+        for (input, dims) in inputs.iter_mut().zip(dims) {
+            input.set_shape(dims);
+        }
+        Ok(())
+    }
+
+    /// Runs the model.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when inputs do not fit; `PeerLost` and `Timeout` when another rank fails.
+    pub fn predict(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let outputs = self.session.run(&data(inputs)?)?;
+        let names = self.session.outputs().iter().map(|port| port.name.as_str());
+        Ok(names.zip(outputs).map(|(name, tensor)| Tensor::new(name, tensor)).collect())
+    }
+
+    /// Runs the model into tensors of an earlier run. With inputs of the same extents it allocates nothing.
+    ///
+    /// # Errors
+    /// As [`Model::predict`]; also when an output has no data or another type.
+    pub fn predict_into(&self, inputs: &[Tensor], outputs: &mut [mslite_tensor::Tensor]) -> Result<()> {
+        self.session.run_into(&data(inputs)?, outputs)
+    }
+}
+
+fn data(inputs: &[Tensor]) -> Result<SmallVec<[&mslite_tensor::Tensor; 16]>> {
+    inputs.iter().map(Tensor::expect_data).collect()
+}
+
+fn describe(graph: &Graph, ports: &[mslite_graph_opt::ir::Port]) -> Vec<Tensor> {
+    ports.iter().map(|port| Tensor::described(&port.name, graph.spec(port.value))).collect()
+}
+
+/// Reads a model file into an optimised graph.
+fn read(path: &Path, options: &BuildOptions) -> Result<Graph> {
+    let ModelType::MindIr = options.model_type;
+    let mut open = OpenOptions::new();
+    open.key = options.key.clone();
+    open.mode = options.mode;
+    let model = mslite_mindir::Model::open(path, &open).map_err(|error| not_read(&error))?;
+    let in_file = |error: mslite_graph_opt::Error| Error::from(error).with("model", path.display());
+    let graph = import(&model, &ImportOptions::default()).map_err(in_file)?;
+    let options = OptimiseOptions { evaluator: Some(Arc::new(CpuEvaluator)), ..OptimiseOptions::default() };
+    let (graph, _) = optimise(&graph, &options).map_err(in_file)?;
+    Ok(graph)
+}
+
+fn not_read(error: &mslite_mindir::Error) -> Error {
+    let kind = match error {
+        mslite_mindir::Error::Unsupported { .. } => ErrorKind::Unsupported,
+        mslite_mindir::Error::Invalid { .. } | mslite_mindir::Error::External { .. } => {
+            ErrorKind::InvalidModel
+        }
+        _ => ErrorKind::InvalidArgument,
+    };
+    Error::new(kind, error.to_string())
+}
+
+/// The groups of the context's group file.
+fn groups(context: &Context) -> Result<GroupRanks> {
+    let Some(path) = &context.group_info_file else { return Ok(GroupRanks::new()) };
+    let file = GroupFile::open(path).map_err(|error| not_read(&error))?;
+    let ranks = |ranks: &[u32]| ranks.iter().map(|&rank| rank as usize).collect();
+    Ok(file.groups.iter().map(|(name, members)| (name.as_str().into(), ranks(members))).collect())
+}
