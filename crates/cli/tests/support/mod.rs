@@ -1,0 +1,68 @@
+//! Running `mslite` on models that MindSpore has exported.
+#![allow(dead_code, reason = "each test uses a part")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use mslite_testkit::cases::Case;
+use mslite_testkit::{compare, npz};
+
+/// The command under test.
+pub fn mslite() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mslite"));
+    for name in ["RANK_ID", "RANK_SIZE", "LOCAL_RANK", "MSLITE_RENDEZVOUS", "MSLITE_TIMEOUT"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Models exported by MindSpore, beside the checkout; absent where only the repository is.
+pub fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models")
+}
+
+/// The files of all ranks as one path with `{rank}`.
+pub fn model_pattern(case: &Case) -> PathBuf {
+    match case.ranks {
+        1 => case.models[0].clone(),
+        _ => case.folder.join("rank{rank}.mindir"),
+    }
+}
+
+/// Runs a case and compares the outputs of every rank; what is wrong, if anything.
+pub fn check(case: &Case, further: &[&str]) -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let mut command = mslite();
+    command.arg("run").arg(model_pattern(case)).args(["--ranks", &case.ranks.to_string()]).args(further);
+    for (i, call) in case.calls.iter().enumerate() {
+        command.arg("--inputs").arg(&call.inputs);
+        command.arg("--outputs").arg(folder.path().join(format!("out{i}_{{rank}}.npz")));
+    }
+    if let Some(encryption) = &case.encryption {
+        command.args(["--key", &encryption.key, "--dec-mode", &encryption.mode]);
+    }
+    let output = command.output().map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(format!("{}: {}", output.status, errors(&output)));
+    }
+    for (i, call) in case.calls.iter().enumerate() {
+        let expected = call.read_outputs().map_err(|error| error.to_string())?;
+        for rank in 0..case.ranks {
+            let path = folder.path().join(format!("out{i}_{rank}.npz"));
+            let actual = npz::read_numbered(path, "out_").map_err(|error| error.to_string())?;
+            if actual.len() != expected.len() {
+                return Err(format!("{} outputs instead of {}", actual.len(), expected.len()));
+            }
+            for (k, (a, e)) in actual.iter().zip(&expected).enumerate() {
+                compare(a, e, case.tolerance)
+                    .map_err(|error| format!("call {i}, rank {rank}, output {k}: {error}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a command has printed to stderr.
+pub fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
