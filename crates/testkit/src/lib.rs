@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod cases;
+pub mod collective;
 mod compare;
 mod generate;
 pub mod npz;
@@ -9,5 +10,6 @@ pub mod reference;
 mod suite;
 
 pub use backend::backend_main;
+pub use collective::collective_main;
 pub use compare::{Mismatch, Tolerance, Value, assert_close, compare};
 pub use generate::Generator;
