@@ -16,8 +16,8 @@ use mslite_graph_opt::ir::op::{Binary, MatMul, Unary};
 use mslite_graph_opt::ir::{Def, Node};
 use mslite_graph_opt::{Graph, Op, ValueId};
 use mslite_runtime::{
-    Backend, Capability, Claim, CompileOptions, Device, DeviceInfo, DeviceOptions, Error, ErrorKind, Executable,
-    Execution, Groups, Result, Signature,
+    Backend, Capability, Claim, CompileOptions, Device, DeviceInfo, DeviceOptions, Error, ErrorKind,
+    Executable, Execution, Groups, Result, Signature,
 };
 use mslite_tensor::{Buffer, DType, Dims, HostBuffer, HostStream, Stream, TensorSpec};
 use mslite_testkit::backend::{Options, backend_main};
@@ -151,7 +151,8 @@ impl Kernel {
             }
             Kernel::MatMul { rows, inner, cols } => {
                 for (row, column) in (0..rows).flat_map(|row| (0..cols).map(move |column| (row, column))) {
-                    let terms = (0..inner).map(|k| operands[0][row * inner + k] * operands[1][k * cols + column]);
+                    let terms =
+                        (0..inner).map(|k| operands[0][row * inner + k] * operands[1][k * cols + column]);
                     result[row * cols + column] = terms.sum();
                 }
             }
@@ -252,7 +253,12 @@ struct ToyExecution {
 }
 
 impl Execution for ToyExecution {
-    fn enqueue(&mut self, inputs: &[&dyn Buffer], outputs: &[&dyn Buffer], _stream: &dyn Stream) -> Result<()> {
+    fn enqueue(
+        &mut self,
+        inputs: &[&dyn Buffer],
+        outputs: &[&dyn Buffer],
+        _stream: &dyn Stream,
+    ) -> Result<()> {
         check("input", &self.signature.inputs, inputs)?;
         check("output", &self.signature.outputs, outputs)?;
         for (&value, buffer) in self.program.inputs.iter().zip(inputs) {

@@ -105,11 +105,15 @@ pub fn read(folder: &Path) -> io::Result<Case> {
     let meta: Meta = serde_json::from_str(&text).map_err(|error| at(error.into()))?;
     let existing = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
     let whole = existing("model.mindir").or_else(|| existing("model_graph.mindir"));
-    let slices: Option<Vec<PathBuf>> = (0..meta.ranks).map(|rank| existing(&format!("rank{rank}.mindir"))).collect();
+    let slices: Option<Vec<PathBuf>> =
+        (0..meta.ranks).map(|rank| existing(&format!("rank{rank}.mindir"))).collect();
     let models = slices.filter(|slices| !slices.is_empty()).or_else(|| whole.clone().map(|path| vec![path]));
     Ok(Case {
         models: models.filter(|models| models.len() == meta.ranks).ok_or_else(|| {
-            at(io::Error::new(io::ErrorKind::NotFound, format!("no model file for each of {} ranks", meta.ranks)))
+            at(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("no model file for each of {} ranks", meta.ranks),
+            ))
         })?,
         name: meta.name,
         description: meta.description,

@@ -96,11 +96,8 @@ pub fn compare(actual: &Tensor, expected: &Tensor, tolerance: Tolerance) -> Resu
     let actual = Array::from_tensor(actual).map_err(Mismatch::Invalid)?;
     let expected = Array::from_tensor(expected).map_err(Mismatch::Invalid)?;
     let pairs = || actual.values.iter().zip(&expected.values);
-    let differing: Vec<usize> = pairs()
-        .enumerate()
-        .filter(|(_, (a, e))| !is_close(**a, **e, tolerance))
-        .map(|(at, _)| at)
-        .collect();
+    let differing: Vec<usize> =
+        pairs().enumerate().filter(|(_, (a, e))| !is_close(**a, **e, tolerance)).map(|(at, _)| at).collect();
     let Some(&first) = differing.first() else { return Ok(()) };
     Err(Mismatch::Values {
         index: index_of(first, &expected.dims),
@@ -172,7 +169,10 @@ mod tests {
         let actual = Tensor::from_vec(vec![1i64, 2, 7, 4], &[2, 2]).unwrap();
         let expected = f(&[1.0, 2.0, 3.0, 4.0]).reshape(&[2, 2]).unwrap();
         let message = compare(&actual, &expected, Tolerance::EXACT).unwrap_err().to_string();
-        assert!(message.starts_with("1 of 4 elements differ, the first at [1, 0]: 7 instead of 3"), "{message}");
+        assert!(
+            message.starts_with("1 of 4 elements differ, the first at [1, 0]: 7 instead of 3"),
+            "{message}"
+        );
         let shape = compare(&actual, &f(&[0.0; 4]), Tolerance::EXACT);
         assert!(matches!(shape, Err(Mismatch::Shape { .. })));
     }

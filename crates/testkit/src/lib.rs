@@ -5,7 +5,6 @@ pub mod cases;
 pub mod collective;
 mod compare;
 mod generate;
-pub mod npz;
 pub mod reference;
 mod suite;
 
@@ -13,3 +12,4 @@ pub use backend::backend_main;
 pub use collective::collective_main;
 pub use compare::{Mismatch, Tolerance, Value, assert_close, compare};
 pub use generate::Generator;
+pub use mslite_tensor::npz;

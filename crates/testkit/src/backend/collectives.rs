@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mslite_collective::{Collective as Communicator, CollectiveKind, CollectiveOp, GroupName, Reduction, World};
+use mslite_collective::{
+    Collective as Communicator, CollectiveKind, CollectiveOp, GroupName, Reduction, World,
+};
 use mslite_graph_opt::ir::op::{Binary, Collective, Unary};
 use mslite_graph_opt::{Graph, Op};
 use mslite_runtime::{CompileOptions, Device, ErrorKind, Groups};
@@ -11,10 +13,10 @@ use mslite_tensor::{DType, Dim, Tensor};
 
 use super::graphs::Chain;
 use super::run::{agree, claim, finish, run};
+use crate::Tolerance;
 use crate::generate::Generator;
 use crate::reference;
 use crate::suite::{Case, Stop, Verdict, ensure, fail};
-use crate::Tolerance;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -51,7 +53,12 @@ fn kinds() -> Vec<(&'static str, CollectiveKind, usize)> {
 }
 
 fn node(kind: CollectiveKind, size: usize) -> Collective {
-    Collective { op: CollectiveOp::new(kind, GroupName::world()), size: Some(size), ranks: None, receives: None }
+    Collective {
+        op: CollectiveOp::new(kind, GroupName::world()),
+        size: Some(size),
+        ranks: None,
+        receives: None,
+    }
 }
 
 /// `relu(exchange(x + x))`: work before and after, in one region.

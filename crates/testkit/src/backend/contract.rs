@@ -10,10 +10,10 @@ use mslite_tensor::{Buffer, DType, Dim, HostBuffer, Shape, Tensor, TensorSpec};
 
 use super::graphs::Chain;
 use super::run::{agree, compile, finish, instantiate, launch, run};
+use crate::Tolerance;
 use crate::generate::Generator;
 use crate::reference;
 use crate::suite::{Case, Stop, Verdict, ensure, fail};
-use crate::Tolerance;
 
 pub(super) fn cases(device: &Arc<dyn Device>) -> Vec<Case> {
     let bodies: [(&str, fn(&Arc<dyn Device>) -> Verdict); 16] = [
@@ -142,7 +142,8 @@ fn outlives_executable(device: &Arc<dyn Device>) -> Verdict {
     let sample = Sample::compile(device)?;
     let mut execution = instantiate(&*sample.executable)?;
     let Sample { graph, executable } = sample;
-    let inputs = vec![Generator::new(1).tensor(executable.signature().inputs[0].dtype, &[ROWS, WIDTH], -1.0, 1.0)];
+    let inputs =
+        vec![Generator::new(1).tensor(executable.signature().inputs[0].dtype, &[ROWS, WIDTH], -1.0, 1.0)];
     drop(executable);
     let actual = run(&**device, &mut *execution, &graph, &inputs)?;
     let expected = reference::evaluate(&graph, &inputs).map_err(fail("the reference"))?;
@@ -231,7 +232,9 @@ fn refuses_types(device: &Arc<dyn Device>) -> Verdict {
 fn refuses_shapes(device: &Arc<dyn Device>) -> Verdict {
     let (x, y) = fitting(device)?;
     let dtype = x.dtype();
-    for dims in [&[ROWS - 1, WIDTH][..], &[ROWS, WIDTH + 1], &[WIDTH, ROWS], &[ROWS * WIDTH], &[1, ROWS, WIDTH], &[]] {
+    for dims in
+        [&[ROWS - 1, WIDTH][..], &[ROWS, WIDTH + 1], &[WIDTH, ROWS], &[ROWS * WIDTH], &[1, ROWS, WIDTH], &[]]
+    {
         let what = format!("an input of shape {dims:?}");
         is_misfit(device, &what, &[zeros(dtype, dims)?], std::slice::from_ref(&y))?;
     }
@@ -296,7 +299,8 @@ fn allocated_buffers(device: &Arc<dyn Device>) -> Verdict {
     ensure(zero.dtype() == DType::F32 && *zero.dims() == [3, 5], || format!("{zero:?} is not {spec}"))?;
     let x = Generator::new(1).tensor(DType::F32, &[3, 5], -1.0, 1.0);
     let mut result = zeros(DType::F32, &[3, 5])?;
-    let (reading, writing) = (HostBuffer::reading(&x), HostBuffer::writing(&mut result).map_err(fail("the case"))?);
+    let (reading, writing) =
+        (HostBuffer::reading(&x), HostBuffer::writing(&mut result).map_err(fail("the case"))?);
     let stream = device.stream().map_err(fail("making a stream"))?;
     let first: [&dyn Buffer; 2] = [&reading, &*zero];
     let second: [&dyn Buffer; 2] = [&*middle, &*zero];
@@ -330,9 +334,8 @@ fn serialize_round_trip(device: &Arc<dyn Device>) -> Verdict {
         "the signature has changed".to_owned()
     })?;
     let inputs = sample.input(5);
-    let both = [&sample, &loaded].map(|s| {
-        run(&**device, &mut *instantiate(&*s.executable)?, &sample.graph, &inputs)
-    });
+    let both = [&sample, &loaded]
+        .map(|s| run(&**device, &mut *instantiate(&*s.executable)?, &sample.graph, &inputs));
     let [before, after] = both;
     ensure(before? == after?, || "the loaded executable gives other bits".to_owned())?;
     loaded.works(device)

@@ -128,10 +128,8 @@ fn is_binary_for(f: Binary, dtype: DType) -> bool {
 }
 
 fn operands(f: Binary, dtype: DType, dims: &[usize], generator: &mut Generator) -> Vec<Tensor> {
-    let divides = matches!(
-        f,
-        Binary::Div | Binary::FloorDiv | Binary::TruncDiv | Binary::FloorMod | Binary::TruncMod
-    );
+    let divides =
+        matches!(f, Binary::Div | Binary::FloorDiv | Binary::TruncDiv | Binary::FloorMod | Binary::TruncMod);
     let signed = !dtype.is_unsigned_int();
     let (x, y) = match f {
         Binary::Pow => ((if dtype.is_float() { 0.25 } else { 1.0 }, 4.0), (0.0, 3.0)),
@@ -179,10 +177,8 @@ fn broadcasting(cases: &mut Vec<GraphCase>) {
             cases.push(GraphCase::op(name, Op::Binary(f), operands));
         }
     }
-    let operands = vec![
-        generator.tensor(DType::F32, &[5, 6], -3.0, 3.0),
-        generator.tensor(DType::F32, &[6], -3.0, 3.0),
-    ];
+    let operands =
+        vec![generator.tensor(DType::F32, &[5, 6], -3.0, 3.0), generator.tensor(DType::F32, &[6], -3.0, 3.0)];
     cases.push(GraphCase::with_constants("broadcast/constant", Op::Binary(Binary::Mul), operands, &[1]));
 }
 
@@ -194,7 +190,8 @@ fn select(cases: &mut Vec<GraphCase>) {
         let y = generator.tensor(dtype, &[4, 5], 0.0, 9.0);
         cases.push(GraphCase::op(format!("select/{dtype}"), Op::Select, vec![condition, x, y]).exact());
     }
-    let shapes: [[&[usize]; 3]; 3] = [[&[3, 1], &[4], &[]], [&[], &[2, 3], &[3]], [&[2, 1, 1], &[1, 3, 1], &[4]]];
+    let shapes: [[&[usize]; 3]; 3] =
+        [[&[3, 1], &[4], &[]], [&[], &[2, 3], &[3]], [&[2, 1, 1], &[1, 3, 1], &[4]]];
     for [condition, x, y] in shapes {
         let name = format!("select/broadcast/{condition:?}_{x:?}_{y:?}");
         let operands = vec![

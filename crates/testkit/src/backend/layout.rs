@@ -54,7 +54,8 @@ fn views(cases: &mut Vec<GraphCase>) {
         let slice = Slice { starts: extents(&[0, 1, 4]), sizes: extents(&[2, 2, 3]), steps: vec![1, 1, -2] };
         push("slice", Op::Slice(slice), vec![x]);
     }
-    let mut push = |name: String, op: Op, operands: Vec<Tensor>| cases.push(GraphCase::op(name, op, operands));
+    let mut push =
+        |name: String, op: Op, operands: Vec<Tensor>| cases.push(GraphCase::op(name, op, operands));
     for (from, to) in [(&[][..], &[1, 1][..]), (&[1], &[]), (&[0, 3], &[5, 0]), (&[4, 6], &[2, 2, 2, 3])] {
         push(format!("reshape/{from:?}_to_{to:?}"), Op::Reshape(extents(to)), vec![any(DType::F32, from)]);
     }
@@ -64,7 +65,11 @@ fn views(cases: &mut Vec<GraphCase>) {
     }
     push("transpose/empty".to_owned(), Op::Transpose(vec![1, 0]), vec![any(DType::F32, &[0, 3])]);
     for (from, to) in [(&[][..], &[3][..]), (&[3, 1], &[3, 4]), (&[1], &[0]), (&[2, 1, 3], &[5, 2, 4, 3])] {
-        push(format!("broadcast_to/{from:?}_{to:?}"), Op::Broadcast(extents(to)), vec![any(DType::F32, from)]);
+        push(
+            format!("broadcast_to/{from:?}_{to:?}"),
+            Op::Broadcast(extents(to)),
+            vec![any(DType::F32, from)],
+        );
     }
     for axis in [0, 1, 2] {
         let part = |extent: usize| {
@@ -132,7 +137,11 @@ fn gathers(cases: &mut Vec<GraphCase>) {
     push("gather/i64", gather(0, 0), vec![any(DType::F32, &[4, 3]), wide]);
     for axis in [0, 1] {
         let at = ints(&[1, 0, -1, 1, 0, 1], &[2, 3]);
-        push(&format!("gather_elements/axis{axis}"), Op::GatherElements { axis }, vec![any(DType::F32, &[2, 3]), at]);
+        push(
+            &format!("gather_elements/axis{axis}"),
+            Op::GatherElements { axis },
+            vec![any(DType::F32, &[2, 3]), at],
+        );
     }
     push("gather_nd/elements", Op::GatherNd, vec![any(DType::F32, &[3, 4]), ints(&[2, 3, 0, 1], &[2, 2])]);
     push("gather_nd/rows", Op::GatherNd, vec![any(DType::I32, &[3, 4]), ints(&[2, 0, 2], &[3, 1])]);

@@ -164,7 +164,8 @@ fn matmuls(cases: &mut Vec<GraphCase>) {
         (&[3, 0], &[0, 2]),
     ];
     for (a, b) in shapes {
-        let operands = vec![generator.tensor(DType::F32, a, -1.0, 1.0), generator.tensor(DType::F32, b, -1.0, 1.0)];
+        let operands =
+            vec![generator.tensor(DType::F32, a, -1.0, 1.0), generator.tensor(DType::F32, b, -1.0, 1.0)];
         for constants in [&[][..], &[1]] {
             let kind = if constants.is_empty() { "inputs" } else { "weight" };
             let name = format!("matmul/{kind}/{a:?}_{b:?}");
@@ -175,7 +176,8 @@ fn matmuls(cases: &mut Vec<GraphCase>) {
     }
     for (transpose_a, transpose_b) in [(true, false), (false, true), (true, true)] {
         for dtype in FLOATS {
-            let dims = |swap: bool, rows: usize, cols: usize| if swap { [2, cols, rows] } else { [2, rows, cols] };
+            let dims =
+                |swap: bool, rows: usize, cols: usize| if swap { [2, cols, rows] } else { [2, rows, cols] };
             let a = generator.tensor(dtype, &dims(transpose_a, 5, 19), -1.0, 1.0);
             let b = generator.tensor(dtype, &dims(transpose_b, 19, 6), -1.0, 1.0);
             let op = Op::MatMul(MatMul { transpose_a, transpose_b, activation: None });
@@ -196,7 +198,9 @@ fn matmuls(cases: &mut Vec<GraphCase>) {
 fn fused_matmuls(cases: &mut Vec<GraphCase>, generator: &mut Generator) {
     let activations = [None, Some(Unary::Relu), Some(Unary::Gelu), Some(Unary::Silu), Some(Unary::Tanh)];
     for activation in activations {
-        for (dtype, transpose_b) in [(DType::F32, false), (DType::F32, true), (DType::F16, true), (DType::BF16, false)] {
+        for (dtype, transpose_b) in
+            [(DType::F32, false), (DType::F32, true), (DType::F16, true), (DType::BF16, false)]
+        {
             let b = if transpose_b { [12, 20] } else { [20, 12] };
             let operands = vec![
                 generator.tensor(dtype, &[2, 5, 20], -1.0, 1.0),

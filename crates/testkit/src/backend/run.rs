@@ -116,7 +116,8 @@ pub(super) fn claim(device: &dyn Device, graph: &Graph) -> Verdict {
         }
     }
     let claim = device.claim(graph);
-    let named: Vec<_> = claim.regions.iter().flatten().chain(claim.refused.iter().map(|(id, _)| id)).collect();
+    let named: Vec<_> =
+        claim.regions.iter().flatten().chain(claim.refused.iter().map(|(id, _)| id)).collect();
     let distinct: BTreeSet<_> = named.iter().collect();
     ensure(distinct.len() == named.len(), || format!("a claim names a node twice: {claim:?}"))?;
     ensure(named.len() == graph.nodes().len(), || format!("a claim leaves nodes out: {claim:?}"))?;

@@ -145,7 +145,9 @@ fn accumulates_in_f32(seat: &Seat) -> Verdict {
     let own = if seat.rank == 0 { 2048.0 } else { 1.0 };
     let mut data = [mslite_tensor::f16::from_f32(own)];
     group.all_reduce(&mut data, Reduction::Sum).map_err(fail("all_reduce"))?;
-    ensure(data[0].to_f32() == 2052.0, || format!("2048 + 1 + 1 + 1 is {}, not 2051 rounded to 2052", data[0]))
+    ensure(data[0].to_f32() == 2052.0, || {
+        format!("2048 + 1 + 1 + 1 is {}, not 2051 rounded to 2052", data[0])
+    })
 }
 
 fn description(seat: &Seat) -> Verdict {

@@ -61,14 +61,19 @@ fn of_one(seat: &Seat) -> Verdict {
 fn two_threads(seat: &Seat) -> Verdict {
     let world = seat.world().map_err(fail("making the world's group"))?;
     let ranks = if seat.rank < 2 { [0, 1] } else { [2, 3] };
-    let pair = seat.group(if seat.rank < 2 { "low" } else { "high" }, &ranks).map_err(fail("making the group"))?;
+    let pair =
+        seat.group(if seat.rank < 2 { "low" } else { "high" }, &ranks).map_err(fail("making the group"))?;
     std::thread::scope(|scope| {
         let sums = scope.spawn(|| {
-            (0..50).try_for_each(|_| check_in(&*world, &CollectiveKind::AllReduce(Reduction::Sum), DType::F32, 100))
+            (0..50).try_for_each(|_| {
+                check_in(&*world, &CollectiveKind::AllReduce(Reduction::Sum), DType::F32, 100)
+            })
         });
-        let gathers =
-            scope.spawn(|| (0..50).try_for_each(|_| check_in(&*pair, &CollectiveKind::AllGather, DType::I64, 30)));
-        let join = |thread: std::thread::ScopedJoinHandle<'_, Verdict>| thread.join().map_err(|_| "a thread panicked")?;
+        let gathers = scope
+            .spawn(|| (0..50).try_for_each(|_| check_in(&*pair, &CollectiveKind::AllGather, DType::I64, 30)));
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Verdict>| {
+            thread.join().map_err(|_| "a thread panicked")?
+        };
         join(sums)?;
         join(gathers)
     })
@@ -89,8 +94,11 @@ fn ring(seat: &Seat) -> Verdict {
             token[0] += 1;
             group.send(&token, next, 0).map_err(fail("send"))?;
         }
-        let expected = if seat.rank == 0 { round * seat.size } else { (round - 1) * seat.size + seat.rank + 1 };
-        ensure(token == [expected as u32, 7], || format!("in round {round} the token is {token:?}, not {expected}"))?;
+        let expected =
+            if seat.rank == 0 { round * seat.size } else { (round - 1) * seat.size + seat.rank + 1 };
+        ensure(token == [expected as u32, 7], || {
+            format!("in round {round} the token is {token:?}, not {expected}")
+        })?;
     }
     Ok(())
 }

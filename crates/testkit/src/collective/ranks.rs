@@ -46,7 +46,8 @@ pub(super) fn case(
     let provider = provider.clone();
     Case::new(name, move || {
         for &size in sizes {
-            for (rank, verdict) in together(&provider, size, PATIENCE, body.clone())?.into_iter().enumerate() {
+            for (rank, verdict) in together(&provider, size, PATIENCE, body.clone())?.into_iter().enumerate()
+            {
                 verdict.map_err(|stop| match stop {
                     Stop::Fail(reason) => Stop::Fail(format!("rank {rank} of {size}: {reason}")),
                     skip => skip,

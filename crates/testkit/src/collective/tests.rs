@@ -39,7 +39,13 @@ impl Collective for Faulty {
         self.inner.supports(op)
     }
 
-    fn enqueue(&self, op: &CollectiveOp, send: &dyn Buffer, recv: &dyn Buffer, stream: &dyn Stream) -> Result<()> {
+    fn enqueue(
+        &self,
+        op: &CollectiveOp,
+        send: &dyn Buffer,
+        recv: &dyn Buffer,
+        stream: &dyn Stream,
+    ) -> Result<()> {
         let op = CollectiveOp { kind: (self.replace)(&op.kind), group: op.group.clone() };
         self.inner.enqueue(&op, send, recv, stream)
     }

@@ -77,9 +77,9 @@ impl Array {
             DType::BF16 => read(tensor, |v: bf16| Scalar::Float(v.to_f64())),
             DType::F32 => read(tensor, |v: f32| Scalar::Float(v.into())),
             DType::F64 => read(tensor, Scalar::Float),
-            DType::C64 => read(tensor, |v: Complex<f32>| {
-                Scalar::Complex(Complex::new(v.re.into(), v.im.into()))
-            }),
+            DType::C64 => {
+                read(tensor, |v: Complex<f32>| Scalar::Complex(Complex::new(v.re.into(), v.im.into())))
+            }
             DType::C128 => read(tensor, Scalar::Complex),
             other => Err(format!("{other} is not known here")),
         }?;

@@ -77,9 +77,7 @@ fn float_unary(f: Unary, v: f64) -> Option<Scalar> {
         Unary::Relu => clip(v, 0.0, f64::INFINITY),
         Unary::Relu6 => clip(v, 0.0, 6.0),
         Unary::Gelu => v * (1.0 + libm::erf(v * FRAC_1_SQRT_2)) / 2.0,
-        Unary::GeluTanh => {
-            v / 2.0 * (1.0 + ((2.0 / PI).sqrt() * (v + 0.044_715 * v * v * v)).tanh())
-        }
+        Unary::GeluTanh => v / 2.0 * (1.0 + ((2.0 / PI).sqrt() * (v + 0.044_715 * v * v * v)).tanh()),
         Unary::FastGelu => v * sigmoid(1.702 * v),
         Unary::Silu => v * sigmoid(v),
         Unary::Mish => v * softplus(v).tanh(),

@@ -88,7 +88,9 @@ fn combined(reduction: Reduction, values: Vec<Scalar>, dtype: DType) -> Result<S
         return match reduction {
             Reduction::Sum => Ok(Scalar::Complex(values.sum())),
             Reduction::Prod => Ok(Scalar::Complex(values.product())),
-            Reduction::Mean => Ok(Scalar::Complex(values.by_ref().sum::<mslite_tensor::Complex<f64>>() / count as f64)),
+            Reduction::Mean => {
+                Ok(Scalar::Complex(values.by_ref().sum::<mslite_tensor::Complex<f64>>() / count as f64))
+            }
             _ => Err(undefined()),
         };
     }

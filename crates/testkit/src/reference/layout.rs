@@ -151,8 +151,7 @@ pub(super) fn top_k(top_k: &TopK, x: &Array) -> Result<Vec<Array>, String> {
     let mut dims = x.dims.clone();
     dims[top_k.axis] = fixed(std::slice::from_ref(&top_k.k))?[0];
     let place = |index: &[usize]| {
-        let line: Vec<Scalar> =
-            (0..x.dims[top_k.axis]).map(|i| x.at(&with(index, top_k.axis, i))).collect();
+        let line: Vec<Scalar> = (0..x.dims[top_k.axis]).map(|i| x.at(&with(index, top_k.axis, i))).collect();
         sorted(&line, top_k.largest)[index[top_k.axis]]
     };
     let values = Array::build(x.dtype, &dims, |index| Ok(x.at(&with(index, top_k.axis, place(index)))))?;

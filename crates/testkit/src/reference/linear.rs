@@ -238,7 +238,13 @@ fn activated(activation: Option<Unary>, value: Scalar, dtype: DType) -> Result<S
     }
 }
 
-pub(super) fn conv2d(conv: &Conv2d, x: &Array, weight: &Array, bias: Option<&Array>, dims: &[usize]) -> Answer {
+pub(super) fn conv2d(
+    conv: &Conv2d,
+    x: &Array,
+    weight: &Array,
+    bias: Option<&Array>,
+    dims: &[usize],
+) -> Answer {
     let [out, c_group, kh, kw] = weight.dims[..] else { return Err("the weight has rank 4".to_owned()) };
     let extent = |axis: usize, k: usize| (k - 1) * conv.dilations[axis] + 1;
     let before = [

@@ -5,9 +5,9 @@ use mslite_graph_opt::ir::op::Collective;
 use mslite_graph_opt::{Graph, NodeId, Op};
 use mslite_tensor::Tensor;
 
+use super::Run;
 use super::array::Array;
 use super::exchange::exchange_arrays;
-use super::Run;
 
 /// The outputs of every rank of a distributed model: one graph and one list of inputs for each.
 ///

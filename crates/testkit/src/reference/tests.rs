@@ -24,7 +24,8 @@ fn count(dims: &[usize]) -> Tensor {
 
 fn run(op: Op, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
     let mut builder = GraphBuilder::new("op");
-    let ids: Vec<_> = inputs.iter().enumerate().map(|(n, t)| builder.input(format!("x{n}"), t.spec())).collect();
+    let ids: Vec<_> =
+        inputs.iter().enumerate().map(|(n, t)| builder.input(format!("x{n}"), t.spec())).collect();
     for (n, id) in builder.push(op, &ids, &"op".into()).map_err(|e| e.to_string())?.into_iter().enumerate() {
         builder.output(format!("y{n}"), id);
     }
@@ -60,7 +61,9 @@ fn unary_functions() {
 #[test]
 fn binary_functions_broadcast() {
     let (x, y) = (i(&[7, -7], &[2, 1]), i(&[2, -2, 3], &[3]));
-    let on = |function, values: [i32; 6]| check(Op::Binary(function), &[x.clone(), y.clone()], &i(&values, &[2, 3]));
+    let on = |function, values: [i32; 6]| {
+        check(Op::Binary(function), &[x.clone(), y.clone()], &i(&values, &[2, 3]))
+    };
     on(Binary::FloorDiv, [3, -4, 2, -4, 3, -3]);
     on(Binary::TruncDiv, [3, -3, 2, -3, 3, -2]);
     on(Binary::FloorMod, [1, -1, 1, 1, -1, 2]);
@@ -77,7 +80,8 @@ fn binary_functions_broadcast() {
 #[test]
 fn reductions() {
     let x = count(&[2, 3]);
-    let reduce = |kind, axes: &[usize], keep_dims| Op::Reduce(Reduce { kind, axes: axes.to_vec(), keep_dims });
+    let reduce =
+        |kind, axes: &[usize], keep_dims| Op::Reduce(Reduce { kind, axes: axes.to_vec(), keep_dims });
     check(reduce(ReduceKind::Sum, &[0], false), std::slice::from_ref(&x), &f(&[3.0, 5.0, 7.0], &[3]));
     check(reduce(ReduceKind::Mean, &[1], true), std::slice::from_ref(&x), &f(&[1.0, 4.0], &[2, 1]));
     check(reduce(ReduceKind::Max, &[0, 1], false), std::slice::from_ref(&x), &f(&[5.0], &[]));
@@ -88,7 +92,8 @@ fn reductions() {
         let op = ArgReduce { largest, axis: 0, keep_dims: false, dtype: DType::I32 };
         check(Op::ArgReduce(op), std::slice::from_ref(&ties), &i(&[place], &[]));
     }
-    let running = |exclusive, reverse| Op::Cumulative(Cumulative { product: false, axis: 0, exclusive, reverse });
+    let running =
+        |exclusive, reverse| Op::Cumulative(Cumulative { product: false, axis: 0, exclusive, reverse });
     check(running(false, false), std::slice::from_ref(&ties), &f(&[1.0, 4.0, 7.0, 8.0], &[4]));
     check(running(true, true), std::slice::from_ref(&ties), &f(&[7.0, 4.0, 1.0, 0.0], &[4]));
 }
@@ -111,7 +116,8 @@ fn normalisations() {
 #[test]
 fn products() {
     let (a, b) = (count(&[2, 3]), count(&[3, 2]));
-    let op = |transpose_a, transpose_b, activation| Op::MatMul(MatMul { transpose_a, transpose_b, activation });
+    let op =
+        |transpose_a, transpose_b, activation| Op::MatMul(MatMul { transpose_a, transpose_b, activation });
     check(op(false, false, None), &[a.clone(), b.clone()], &f(&[10.0, 13.0, 28.0, 40.0], &[2, 2]));
     check(op(true, true, None), &[b.clone(), a.clone()], &f(&[10.0, 28.0, 13.0, 40.0], &[2, 2]));
     let biased = [a.clone(), b.clone(), f(&[-20.0, -20.0], &[2])];
@@ -125,13 +131,8 @@ fn products() {
 
 #[test]
 fn windows() {
-    let conv = Conv2d {
-        strides: [1, 1],
-        padding: Padding2d::Same,
-        dilations: [1, 1],
-        groups: 1,
-        activation: None,
-    };
+    let conv =
+        Conv2d { strides: [1, 1], padding: Padding2d::Same, dilations: [1, 1], groups: 1, activation: None };
     let ones = f(&[1.0; 4], &[1, 1, 2, 2]);
     let expected = f(&[8.0, 12.0, 7.0, 20.0, 24.0, 13.0, 13.0, 15.0, 8.0], &[1, 1, 3, 3]);
     check(Op::Conv2d(conv.clone()), &[count(&[1, 1, 3, 3]), ones], &expected);
