@@ -21,7 +21,8 @@ pub(super) fn cases(provider: &SharedProvider) -> Vec<Case> {
         case(provider, "refuses/types", &[2], refuses_types),
         case(provider, "refuses/ranks", &[2], refuses_ranks),
     ];
-    let mismatches: [(&str, fn(&Seat) -> Result<()>); 5] = [
+    type Body = fn(&Seat) -> Result<()>;
+    let mismatches: [(&str, Body); 5] = [
         ("kind", other_kind),
         ("reduction", other_reduction),
         ("dtype", other_dtype),

@@ -30,7 +30,7 @@ pub(super) fn cases(provider: &SharedProvider) -> Vec<Case> {
 }
 
 fn pairs(seat: &Seat) -> Verdict {
-    let (name, ranks) = if seat.rank % 2 == 0 { ("even", [0, 2]) } else { ("odd", [1, 3]) };
+    let (name, ranks) = if seat.rank.is_multiple_of(2) { ("even", [0, 2]) } else { ("odd", [1, 3]) };
     let group = seat.group(name, &ranks).map_err(fail("making the group"))?;
     let world = seat.world().map_err(fail("making the world's group"))?;
     for _ in 0..5 {
