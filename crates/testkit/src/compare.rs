@@ -48,26 +48,42 @@ pub enum Mismatch {
         expected: Vec<usize>,
     },
     /// Other values.
-    #[error("{count} of {total} elements differ, the first at {index:?}: {actual} instead of {expected}; the largest difference is {largest:e} (rtol {:e}, atol {:e})", tolerance.rtol, tolerance.atol)]
-    Values {
-        /// Index of the first that differs.
-        index: Vec<usize>,
-        /// What there is.
-        actual: Value,
-        /// What should be there.
-        expected: Value,
-        /// How many differ.
-        count: usize,
-        /// How many there are.
-        total: usize,
-        /// Largest absolute difference.
-        largest: f64,
-        /// What was allowed.
-        tolerance: Tolerance,
-    },
+    #[error("{0}")]
+    Values(Box<Difference>),
     /// Bytes that are no values, such as a bool that is neither 0 nor 1.
     #[error("{0}")]
     Invalid(String),
+}
+
+/// Where and how much two tensors of one shape differ.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// Index of the first element that differs.
+    pub index: Vec<usize>,
+    /// What there is.
+    pub actual: Value,
+    /// What should be there.
+    pub expected: Value,
+    /// How many differ.
+    pub count: usize,
+    /// How many there are.
+    pub total: usize,
+    /// Largest absolute difference.
+    pub largest: f64,
+    /// What was allowed.
+    pub tolerance: Tolerance,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Difference { index, actual, expected, count, total, largest, tolerance } = self;
+        write!(
+            f,
+            "{count} of {total} elements differ, the first at {index:?}: {actual} instead of {expected}; "
+        )?;
+        let Tolerance { rtol, atol } = tolerance;
+        write!(f, "the largest difference is {largest:e} (rtol {rtol:e}, atol {atol:e})")
+    }
 }
 
 /// A number for messages.
@@ -99,7 +115,7 @@ pub fn compare(actual: &Tensor, expected: &Tensor, tolerance: Tolerance) -> Resu
     let differing: Vec<usize> =
         pairs().enumerate().filter(|(_, (a, e))| !is_close(**a, **e, tolerance)).map(|(at, _)| at).collect();
     let Some(&first) = differing.first() else { return Ok(()) };
-    Err(Mismatch::Values {
+    Err(Mismatch::Values(Box::new(Difference {
         index: index_of(first, &expected.dims),
         actual: Value(actual.values[first]),
         expected: Value(expected.values[first]),
@@ -107,7 +123,7 @@ pub fn compare(actual: &Tensor, expected: &Tensor, tolerance: Tolerance) -> Resu
         total: expected.values.len(),
         largest: pairs().map(|(a, e)| (complex(*a) - complex(*e)).norm()).fold(0.0, f64::max),
         tolerance,
-    })
+    })))
 }
 
 /// Panics unless the tensors are close.

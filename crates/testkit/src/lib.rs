@@ -2,12 +2,14 @@
 
 pub mod backend;
 pub mod cases;
+pub mod collective;
 mod compare;
 mod generate;
 pub mod reference;
 mod suite;
 
 pub use backend::backend_main;
-pub use compare::{Mismatch, Tolerance, Value, assert_close, compare};
+pub use collective::collective_main;
+pub use compare::{Difference, Mismatch, Tolerance, Value, assert_close, compare};
 pub use generate::Generator;
 pub use mslite_tensor::npz;

@@ -16,7 +16,8 @@ use crate::reference;
 use crate::suite::{Case, Stop, Verdict, ensure, fail};
 
 pub(super) fn cases(device: &Arc<dyn Device>) -> Vec<Case> {
-    let bodies: [(&str, fn(&Arc<dyn Device>) -> Verdict); 16] = [
+    type Body = fn(&Arc<dyn Device>) -> Verdict;
+    let bodies: [(&str, Body); 16] = [
         ("claim/unknown_primitive", unknown_primitive),
         ("claim/empty_graph", empty_graph),
         ("executable/signature", signature),

@@ -83,7 +83,7 @@ fn views(cases: &mut Vec<GraphCase>) {
 }
 
 fn slices(cases: &mut Vec<GraphCase>) {
-    let kinds: [(&str, [usize; 2], [usize; 2], [i64; 2]); 6] = [
+    let kinds = [
         ("whole", [0, 0], [5, 7], [1, 1]),
         ("rows", [1, 0], [3, 7], [1, 1]),
         ("columns", [0, 2], [5, 4], [1, 1]),

@@ -64,6 +64,8 @@ fn joined(blocks: &[&Array]) -> Result<Array, String> {
 
 fn reduced(reduction: Reduction, sends: &[&Array]) -> Result<Array, String> {
     let first = sends.first().ok_or("nothing to reduce")?;
+    // Undefined for no elements, too.
+    combined(reduction, vec![Scalar::Int(1)], first.dtype)?;
     let values = (0..first.values.len())
         .map(|i| combined(reduction, sends.iter().map(|x| x.values[i]).collect(), first.dtype))
         .collect::<Result<_, _>>()?;
