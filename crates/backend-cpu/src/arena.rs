@@ -1,0 +1,314 @@
+//! Memory of a run, and the slices that kernels see of it.
+
+use std::ptr::NonNull;
+
+use bytemuck::{Pod, Zeroable};
+use mslite_runtime::{Error, ErrorKind, Result};
+use mslite_tensor::{Buffer, DType, HostSpan, TensorSpec};
+
+use crate::crew::Team;
+
+pub(crate) use views::Args;
+use views::bytes_of;
+
+/// Part of a span: `offset..offset + len`, in bytes, of the span numbered `base`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) base: usize,
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+}
+
+impl Place {
+    fn overlaps(&self, other: &Place) -> bool {
+        self.base == other.base
+            && self.len > 0
+            && other.len > 0
+            && self.offset < other.offset + other.len
+            && other.offset < self.offset + self.len
+    }
+}
+
+/// The memory of a run, which places refer to by number: the arena, then constants, inputs and outputs.
+#[derive(Debug, Default)]
+pub(crate) struct Spans {
+    table: Vec<HostSpan>,
+    /// Number of the first output.
+    outputs: usize,
+}
+
+impl Spans {
+    /// Begins the table of a run.
+    pub(crate) fn begin(&mut self, arena: &mut Memory, constants: impl Iterator<Item = HostSpan>) {
+        self.table.clear();
+        self.table.push(arena.span_mut());
+        self.table.extend(constants);
+        self.outputs = self.table.len();
+    }
+
+    /// Appends an input; one that is not aligned is copied to `staged`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the buffer's bytes are not in host memory, `OutOfMemory`.
+    pub(crate) fn input(&mut self, buffer: &dyn Buffer, staged: &mut Memory) -> Result<()> {
+        let mut span = host_span(buffer)?;
+        if !is_aligned(&span, buffer.dtype()) {
+            if staged.len() < span.len {
+                *staged = Memory::zeroed(span.len)?;
+            }
+            // Nobody writes an input while the run is enqueued, by `Buffer`'s contract.
+            staged.bytes_mut()[..span.len].copy_from_slice(bytes_of(&span));
+            span = HostSpan { len: span.len, ..staged.span() };
+        }
+        self.table.push(span);
+        self.outputs = self.table.len();
+        Ok(())
+    }
+
+    /// Appends an output, after all inputs.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the buffer's bytes are not in host memory, not aligned, or overlap others.
+    pub(crate) fn output(&mut self, buffer: &dyn Buffer) -> Result<()> {
+        let span = host_span(buffer)?;
+        let refuse = |what: &str| Err(Error::new(ErrorKind::InvalidArgument, what));
+        if !is_aligned(&span, buffer.dtype()) {
+            return refuse("the buffer of an output is not aligned for its elements");
+        }
+        if self.table.iter().any(|other| spans_overlap(&span, other)) {
+            return refuse("the buffer of an output overlaps that of an input or another output");
+        }
+        self.table.push(span);
+        Ok(())
+    }
+}
+
+fn host_span(buffer: &dyn Buffer) -> Result<HostSpan> {
+    let spec = TensorSpec::fixed(buffer.dtype(), buffer.dims());
+    let size = spec.size_bytes()?;
+    match buffer.host().filter(|span| span.len >= size) {
+        Some(_) if size == 0 => Ok(empty_span()),
+        Some(span) => Ok(HostSpan { len: size, ..span }),
+        None => {
+            let reason = format!("the bytes of a buffer of {spec} are not all in host memory");
+            Err(Error::new(ErrorKind::InvalidArgument, reason))
+        }
+    }
+}
+
+/// Where a kernel reads and writes. What it writes overlaps nothing else.
+#[derive(Debug)]
+pub(crate) struct Operands {
+    inputs: Box<[Place]>,
+    /// The results, then the scratch memory.
+    outputs: Box<[Place]>,
+}
+
+/// Results and scratch memory of a kernel at most.
+const MAX_OUTPUTS: usize = 8;
+
+impl Operands {
+    /// # Errors
+    /// [`ErrorKind::Internal`] when something that is written overlaps something else.
+    pub(crate) fn new(inputs: Vec<Place>, mut results: Vec<Place>, scratch: Place) -> Result<Self> {
+        results.push(scratch);
+        let clash = results
+            .iter()
+            .enumerate()
+            .any(|(i, a)| results[..i].iter().chain(&inputs).any(|b| a.overlaps(b)));
+        if clash || results.len() > MAX_OUTPUTS {
+            return Err(Error::new(ErrorKind::Internal, "the plan lets a kernel overwrite its operands"));
+        }
+        Ok(Operands { inputs: inputs.into(), outputs: results.into() })
+    }
+}
+
+/// Memory of 64-byte alignment.
+#[derive(Default)]
+pub(crate) struct Memory {
+    lines: Box<[Line]>,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+impl Memory {
+    /// Zeroed memory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfMemory`].
+    pub(crate) fn zeroed(bytes: usize) -> Result<Self> {
+        let lines = bytemuck::allocation::try_zeroed_slice_box(bytes.div_ceil(64)).map_err(|()| {
+            Error::new(ErrorKind::OutOfMemory, format!("cannot allocate {bytes} bytes for a run"))
+        })?;
+        Ok(Memory { lines })
+    }
+
+    /// An aligned copy of bytes.
+    ///
+    /// # Errors
+    /// As [`Memory::zeroed`].
+    pub(crate) fn copy_of(bytes: &[u8]) -> Result<Self> {
+        let mut memory = Memory::zeroed(bytes.len())?;
+        memory.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
+        Ok(memory)
+    }
+
+    /// Number of bytes, rounded up to whole lines.
+    pub(crate) fn len(&self) -> usize {
+        self.lines.len() * 64
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.lines)
+    }
+
+    /// Its address, for reading.
+    pub(crate) fn span(&self) -> HostSpan {
+        HostSpan { ptr: NonNull::from(&*self.lines).cast(), len: self.len() }
+    }
+
+    /// Its address, for writing.
+    pub(crate) fn span_mut(&mut self) -> HostSpan {
+        let len = self.len();
+        HostSpan { ptr: NonNull::from(&mut *self.lines).cast(), len }
+    }
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Memory({} bytes)", self.len())
+    }
+}
+
+/// Whether an address suits elements of a type.
+pub(crate) fn is_aligned(span: &HostSpan, dtype: DType) -> bool {
+    let alignment = match dtype {
+        DType::C64 => 4,
+        DType::C128 => 8,
+        other => other.size(),
+    };
+    span.len == 0 || span.ptr.as_ptr().addr().is_multiple_of(alignment)
+}
+
+/// The bytes at an address as they are in a span of no length.
+pub(crate) fn empty_span() -> HostSpan {
+    HostSpan { ptr: NonNull::<Line>::dangling().cast(), len: 0 }
+}
+
+/// Whether two spans share a byte.
+pub(crate) fn spans_overlap(a: &HostSpan, b: &HostSpan) -> bool {
+    let (x, y) = (a.ptr.as_ptr().addr(), b.ptr.as_ptr().addr());
+    a.len > 0 && b.len > 0 && x < y + b.len && y < x + a.len
+}
+
+#[allow(unsafe_code, reason = "the slices of a run come from one table of spans; the plan keeps them apart")]
+mod views {
+    use mslite_tensor::HostBuffer;
+
+    use super::{DType, HostSpan, MAX_OUTPUTS, Operands, Place, Pod, Spans, Team};
+
+    /// What a kernel gets: its operands, its results, scratch memory, and the threads.
+    pub(crate) struct Args<'a> {
+        spans: &'a [HostSpan],
+        operands: &'a Operands,
+        taken: [bool; MAX_OUTPUTS],
+        pub(crate) team: &'a Team<'a>,
+    }
+
+    impl<'a> Args<'a> {
+        /// The arguments of a step of a run.
+        ///
+        /// # Panics
+        /// When the step would write anything but the arena and the outputs.
+        pub(crate) fn new(spans: &'a Spans, operands: &'a Operands, team: &'a Team<'a>) -> Self {
+            let writable = |place: &Place| place.base == 0 || place.base >= spans.outputs;
+            assert!(operands.outputs.iter().all(writable), "steps write the arena and the outputs");
+            Args { spans: &spans.table, operands, taken: [false; MAX_OUTPUTS], team }
+        }
+
+        /// The elements of an operand.
+        ///
+        /// # Panics
+        /// When they are not aligned.
+        pub(crate) fn input<T: Pod>(&self, index: usize) -> &'a [T] {
+            bytemuck::cast_slice(self.input_bytes(index))
+        }
+
+        /// The bytes of an operand.
+        pub(crate) fn input_bytes(&self, index: usize) -> &'a [u8] {
+            let span = self.resolve(&self.operands.inputs[index]);
+            // SAFETY: the table has live spans by `Buffer`'s contract; what this step writes does not overlap the place,
+            // by `Operands::new` within a span and by `Spans::output` across spans; nobody else writes meanwhile.
+            unsafe { std::slice::from_raw_parts(span.ptr.as_ptr(), span.len) }
+        }
+
+        /// The elements of a result, once.
+        ///
+        /// # Panics
+        /// The second time.
+        pub(crate) fn output<T: Pod>(&mut self, index: usize) -> &'a mut [T] {
+            assert!(index + 1 < self.operands.outputs.len(), "the result exists");
+            bytemuck::cast_slice_mut(self.take(index))
+        }
+
+        /// The bytes of a result, once.
+        pub(crate) fn output_bytes(&mut self, index: usize) -> &'a mut [u8] {
+            self.output(index)
+        }
+
+        /// The scratch memory that the kernel asked for, once. It holds anything.
+        pub(crate) fn scratch<T: Pod>(&mut self) -> &'a mut [T] {
+            bytemuck::cast_slice_mut(self.take(self.operands.outputs.len() - 1))
+        }
+
+        /// An operand as a buffer.
+        pub(crate) fn input_buffer(&self, index: usize, dtype: DType, dims: &[usize]) -> HostBuffer {
+            let span = self.resolve(&self.operands.inputs[index]);
+            // SAFETY: the plan's places have the size of the tensor, and the buffer lives no longer than the step.
+            unsafe { HostBuffer::from_span(dtype, dims, span) }
+        }
+
+        /// A result as a buffer, once.
+        pub(crate) fn output_buffer(&mut self, index: usize, dtype: DType, dims: &[usize]) -> HostBuffer {
+            self.claim(index);
+            let span = self.resolve(&self.operands.outputs[index]);
+            // SAFETY: as above; the claim keeps slices of the same result away.
+            unsafe { HostBuffer::from_span(dtype, dims, span) }
+        }
+
+        /// A buffer of no elements.
+        pub(crate) fn empty_buffer() -> HostBuffer {
+            // SAFETY: no bytes are read or written.
+            unsafe { HostBuffer::from_span(DType::U8, &[0], super::empty_span()) }
+        }
+
+        fn take(&mut self, index: usize) -> &'a mut [u8] {
+            self.claim(index);
+            let span = self.resolve(&self.operands.outputs[index]);
+            // SAFETY: as for operands; only the arena and the outputs get here, which this run alone may write;
+            // `claim` hands each place out once, and `Operands::new` keeps places apart.
+            unsafe { std::slice::from_raw_parts_mut(span.ptr.as_ptr(), span.len) }
+        }
+
+        fn claim(&mut self, index: usize) {
+            assert!(!self.taken[index], "a result is taken once");
+            self.taken[index] = true;
+        }
+
+        fn resolve(&self, place: &Place) -> HostSpan {
+            let span = &self.spans[place.base];
+            assert!(place.offset + place.len <= span.len, "places lie inside their spans");
+            // SAFETY: the offset lies inside the span, as just checked.
+            let ptr = unsafe { span.ptr.add(place.offset) };
+            HostSpan { ptr, len: place.len }
+        }
+    }
+
+    /// The bytes of an input's span.
+    pub(super) fn bytes_of(span: &HostSpan) -> &[u8] {
+        // SAFETY: a span of a buffer is valid, and nobody writes it while the run is enqueued, by `Buffer`'s contract.
+        unsafe { std::slice::from_raw_parts(span.ptr.as_ptr(), span.len) }
+    }
+}

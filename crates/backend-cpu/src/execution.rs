@@ -1,0 +1,282 @@
+//! Compiled regions and the state of their callers.
+
+use std::sync::Arc;
+
+use mslite_graph_opt::ir::{Def, Node};
+use mslite_graph_opt::{Graph, GraphBuilder, NodeId, Op, specialise};
+use mslite_runtime::{Error, ErrorKind, Executable, Execution, Groups, Result, Signature};
+use mslite_tensor::{Buffer, Dims, Stream, TensorSpec};
+
+use crate::arena::{Args, Memory, Spans};
+use crate::backend::Crews;
+use crate::constants::Constants;
+use crate::kernels::communicator;
+use crate::plan::{Bases, Plan, Planner, Source, Step, check_stateless};
+
+/// A compiled region.
+#[derive(Debug)]
+pub(crate) struct CpuExecutable {
+    signature: Signature,
+    names: Names,
+    /// The region, in which constants are inputs, so that it does not keep their bytes.
+    graph: Graph,
+    sources: Vec<Source>,
+    constants: Constants,
+    bases: Bases,
+    crews: Arc<Crews>,
+}
+
+/// Names of the inputs and outputs, for messages.
+#[derive(Debug)]
+struct Names {
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+}
+
+/// The state shared with its callers.
+#[derive(Debug)]
+pub(crate) struct Shared(pub(crate) Arc<CpuExecutable>);
+
+impl CpuExecutable {
+    /// # Errors
+    /// `Unsupported` for a node that no kernel evaluates, `OutOfMemory`.
+    pub(crate) fn compile(region: &Graph, crews: &Arc<Crews>) -> Result<Self> {
+        check_stateless(region)?;
+        let constants = Constants::prepare(region, crews.threads())?;
+        let (graph, sources) = without_constants(region, &constants)?;
+        let name = |ports: &[mslite_graph_opt::ir::Port]| ports.iter().map(|p| p.name.clone()).collect();
+        Ok(CpuExecutable {
+            signature: Signature::of(region),
+            names: Names { inputs: name(region.inputs()), outputs: name(region.outputs()) },
+            graph,
+            sources,
+            bases: Bases::new(constants.values().len(), region.inputs().len()),
+            constants,
+            crews: crews.clone(),
+        })
+    }
+
+    /// The plan for inputs of these extents.
+    fn plan(&self, dims: &[Dims], groups: &Groups) -> Result<Plan> {
+        let fixed: Vec<Dims> = self
+            .sources
+            .iter()
+            .zip(self.graph.inputs())
+            .map(|(source, port)| match *source {
+                Source::Input(i) => dims[i].clone(),
+                Source::Constant(_) => self.graph.spec(port.value).shape.as_fixed().unwrap_or_default(),
+            })
+            .collect();
+        let fixed: Vec<&[usize]> = fixed.iter().map(|d| &d[..]).collect();
+        let graph = specialise(&self.graph, &fixed).map_err(invalid_extents)?;
+        Planner {
+            graph: &graph,
+            sources: &self.sources,
+            constants: &self.constants,
+            bases: self.bases,
+            groups,
+            threads: self.crews.threads(),
+        }
+        .plan()
+    }
+
+    fn locate(&self, step: &Step, error: Error) -> Error {
+        match step.node.map(|id| self.graph.node(id)) {
+            Some(node) => error.with("node", &node.origin).with("op", node.op.name()),
+            None => error,
+        }
+    }
+}
+
+/// Extents come from the caller: that a node does not work for them is the caller's mistake.
+fn invalid_extents(error: mslite_graph_opt::Error) -> Error {
+    match error {
+        mslite_graph_opt::Error::Infer { .. } => Error::new(ErrorKind::InvalidArgument, error.to_string()),
+        other => other.into(),
+    }
+}
+
+/// The region with every constant turned into an input; values and nodes keep their numbers.
+fn without_constants(region: &Graph, constants: &Constants) -> Result<(Graph, Vec<Source>)> {
+    let mut builder = GraphBuilder::new(region.name());
+    let mut sources = Vec::new();
+    let mut nodes = region.nodes();
+    for (id, value) in region.values() {
+        if id.index() < builder.graph().values().len() {
+            continue;
+        }
+        let (name, source) = match &value.def {
+            Def::Input(n) => (region.inputs()[*n].name.clone(), Source::Input(*n)),
+            Def::Constant(_) => (format!("constant {id}"), constant_source(constants, id)),
+            Def::Node(node, _) => {
+                push_through(&mut builder, &mut nodes, *node)?;
+                continue;
+            }
+            _ => continue,
+        };
+        builder.input(name, value.spec.clone());
+        sources.push(source);
+    }
+    for (_, node) in nodes {
+        builder.push(node.op.clone(), &node.operands, &node.origin)?;
+    }
+    for port in region.outputs() {
+        builder.output(port.name.clone(), port.value);
+    }
+    Ok((builder.finish()?, sources))
+}
+
+fn constant_source(constants: &Constants, id: mslite_graph_opt::ValueId) -> Source {
+    Source::Constant(constants.position(id).unwrap_or_default())
+}
+
+fn push_through<'a>(
+    builder: &mut GraphBuilder,
+    nodes: &mut impl Iterator<Item = (NodeId, &'a Node)>,
+    last: NodeId,
+) -> Result<()> {
+    for (id, node) in nodes {
+        builder.push(node.op.clone(), &node.operands, &node.origin)?;
+        if id == last {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl Executable for Shared {
+    fn signature(&self) -> &Signature {
+        &self.0.signature
+    }
+
+    fn instantiate(&self, groups: &Groups) -> Result<Box<dyn Execution>> {
+        for (_, node) in self.0.graph.nodes() {
+            if let Op::Collective(collective) = &node.op {
+                communicator(&collective.op, groups).map_err(|e| e.with("node", &node.origin))?;
+            }
+        }
+        Ok(Box::new(CpuExecution {
+            executable: self.0.clone(),
+            groups: groups.clone(),
+            extents: Vec::new(),
+            plan: None,
+            arena: Memory::default(),
+            staged: Vec::new(),
+            spans: Spans::default(),
+        }))
+    }
+
+    fn serialize(&self) -> Result<Vec<u8>> {
+        Err(Error::new(ErrorKind::Unsupported, "executables of the CPU are not serialised: compile again"))
+    }
+}
+
+/// The state of one caller.
+#[derive(Debug)]
+struct CpuExecution {
+    executable: Arc<CpuExecutable>,
+    groups: Groups,
+    /// Extents of the inputs that the plan is for.
+    extents: Vec<Dims>,
+    plan: Option<Plan>,
+    arena: Memory,
+    /// Aligned copies of inputs that are not aligned.
+    staged: Vec<Memory>,
+    /// Memory of the current run.
+    spans: Spans,
+}
+
+impl Execution for CpuExecution {
+    fn enqueue(
+        &mut self,
+        inputs: &[&dyn Buffer],
+        outputs: &[&dyn Buffer],
+        _stream: &dyn Stream,
+    ) -> Result<()> {
+        self.check_inputs(inputs)?;
+        self.prepare(inputs)?;
+        self.check_outputs(outputs)?;
+        self.gather_spans(inputs, outputs)?;
+        let Some(plan) = &self.plan else { return Ok(()) };
+        let (executable, spans) = (&*self.executable, &self.spans);
+        executable.crews.run(|team| {
+            plan.steps.iter().try_for_each(|step| {
+                let mut args = Args::new(spans, &step.operands, team);
+                step.kernel.run(&mut args).map_err(|error| executable.locate(step, error))
+            })
+        })?
+    }
+}
+
+impl CpuExecution {
+    fn check_inputs(&self, inputs: &[&dyn Buffer]) -> Result<()> {
+        let executable = &*self.executable;
+        check_count("inputs", inputs.len(), executable.signature.inputs.len())?;
+        let names = &executable.names.inputs;
+        inputs.iter().zip(&executable.signature.inputs).zip(names).try_for_each(|((buffer, spec), name)| {
+            let ranks_differ = spec.shape.rank().is_some_and(|rank| rank != buffer.dims().len());
+            if buffer.dtype() != spec.dtype || ranks_differ {
+                return Err(misfit("input", name, *buffer, &spec.to_string()));
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes the plan for these extents, unless it is there.
+    fn prepare(&mut self, inputs: &[&dyn Buffer]) -> Result<()> {
+        let same = self.extents.iter().map(|d| &d[..]).eq(inputs.iter().map(|b| b.dims()));
+        if same && self.plan.is_some() {
+            return Ok(());
+        }
+        self.plan = None;
+        self.extents = inputs.iter().map(|b| Dims::from_slice(b.dims())).collect();
+        let plan = self.executable.plan(&self.extents, &self.groups)?;
+        if self.arena.len() < plan.arena {
+            self.arena = Memory::default();
+            self.arena = Memory::zeroed(plan.arena)?;
+        }
+        self.staged = inputs.iter().map(|_| Memory::default()).collect();
+        self.plan = Some(plan);
+        Ok(())
+    }
+
+    fn check_outputs(&self, outputs: &[&dyn Buffer]) -> Result<()> {
+        let expected = self.plan.as_ref().map(|plan| &plan.outputs[..]).unwrap_or_default();
+        check_count("outputs", outputs.len(), expected.len())?;
+        let names = &self.executable.names.outputs;
+        outputs.iter().zip(expected).zip(names).try_for_each(|((buffer, expected), name)| {
+            if buffer.dtype() != expected.dtype || buffer.dims() != &expected.dims[..] {
+                let spec = TensorSpec::fixed(expected.dtype, &expected.dims);
+                return Err(misfit("output", name, *buffer, &spec.to_string()));
+            }
+            Ok(())
+        })
+    }
+
+    /// Fills the table of memory.
+    fn gather_spans(&mut self, inputs: &[&dyn Buffer], outputs: &[&dyn Buffer]) -> Result<()> {
+        let names = &self.executable.names;
+        self.spans.begin(&mut self.arena, self.executable.constants.spans());
+        for ((buffer, staged), name) in inputs.iter().zip(&mut self.staged).zip(&names.inputs) {
+            self.spans.input(*buffer, staged).map_err(|e| e.with("input", name))?;
+        }
+        for (buffer, name) in outputs.iter().zip(&names.outputs) {
+            self.spans.output(*buffer).map_err(|e| e.with("output", name))?;
+        }
+        Ok(())
+    }
+}
+
+fn check_count(what: &str, actual: usize, expected: usize) -> Result<()> {
+    if actual == expected {
+        return Ok(());
+    }
+    let reason = format!("{actual} {what} were given, the graph has {expected}");
+    Err(Error::new(ErrorKind::InvalidArgument, reason))
+}
+
+fn misfit(what: &str, name: &str, buffer: &dyn Buffer, expected: &str) -> Error {
+    let actual = TensorSpec::fixed(buffer.dtype(), buffer.dims());
+    let reason = format!("{what} {name:?} is {actual}, expected {expected}");
+    Error::new(ErrorKind::InvalidArgument, reason)
+}

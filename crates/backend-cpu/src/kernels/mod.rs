@@ -1,0 +1,230 @@
+//! Kernels: one operation each, for fixed types and shapes.
+
+mod binary;
+mod cast;
+mod collective;
+mod conv;
+mod copy;
+mod index;
+mod linear;
+mod math;
+mod matmul;
+mod norm;
+mod pad;
+mod pool;
+mod reduce;
+mod select;
+mod sort;
+mod unary;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use mslite_graph_opt::Op;
+use mslite_graph_opt::ir::op::{Binary, ReduceKind, Unary};
+use mslite_runtime::{Error, ErrorKind, Groups, Result};
+use mslite_tensor::{DType, Dims, TensorSpec, num_elements};
+
+use crate::arena::Args;
+
+pub(crate) use collective::communicator;
+pub(crate) use copy::{alias_offset, whole_copy};
+pub(crate) use linear::Weights;
+
+/// One operation for fixed types and shapes. Running it allocates nothing after the first time.
+pub(crate) trait Kernel: Debug + Send + Sync {
+    /// Bytes of scratch memory it needs when run by so many threads.
+    fn scratch(&self, threads: usize) -> usize {
+        let _ = threads;
+        0
+    }
+
+    /// Computes the results from the operands.
+    ///
+    /// # Errors
+    /// What depends on the elements: an index outside a tensor; what a collective returns.
+    fn run(&self, args: &mut Args<'_>) -> Result<()>;
+}
+
+/// Element type and extents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Type {
+    pub(crate) dtype: DType,
+    pub(crate) dims: Dims,
+}
+
+impl Type {
+    /// # Errors
+    /// [`ErrorKind::Internal`] for a symbolic shape, [`ErrorKind::OutOfMemory`] for one that is too large.
+    pub(crate) fn of(spec: &TensorSpec) -> Result<Self> {
+        let dims = spec
+            .shape
+            .as_fixed()
+            .ok_or_else(|| Error::new(ErrorKind::Internal, format!("the shape of {spec} is not fixed")))?;
+        spec.size_bytes()?;
+        Ok(Type { dtype: spec.dtype, dims })
+    }
+
+    /// Number of elements.
+    pub(crate) fn len(&self) -> usize {
+        num_elements(&self.dims).unwrap_or(0)
+    }
+
+    /// Number of bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.len() * self.dtype.size()
+    }
+}
+
+/// What a kernel is built from.
+#[derive(Debug)]
+pub(crate) struct Build<'a> {
+    pub(crate) inputs: &'a [Type],
+    pub(crate) outputs: &'a [Type],
+    /// The constant operands that were prepared at compile time.
+    pub(crate) weights: Option<&'a Arc<Weights>>,
+    pub(crate) groups: &'a Groups,
+}
+
+pub(crate) type BoxKernel = Box<dyn Kernel>;
+
+/// Why an operation with operands of these types is not evaluated, if it is not.
+pub(crate) fn refusal(op: &Op, operands: &[DType]) -> Option<String> {
+    let first = operands.first().copied();
+    let supported = match op {
+        Op::Opaque(opaque) => {
+            return Some(format!("the CPU does not evaluate the primitive {}", opaque.primitive));
+        }
+        Op::Extents(_) | Op::Collective(_) => true,
+        Op::Cast(to) => first.is_some_and(is_real) && is_real(*to),
+        Op::Reduce(reduce) => first.is_some_and(|t| reduce_supports(reduce.kind, t)),
+        Op::ArgReduce(reduce) => {
+            first.is_some_and(is_number) && matches!(reduce.dtype, DType::I32 | DType::I64)
+        }
+        Op::Unary(f) => first.is_some_and(|t| unary_supports(*f, t)),
+        Op::Binary(f) => first.is_some_and(|t| binary_supports(*f, t)),
+        Op::Cumulative(_) | Op::TopK(_) | Op::MatMul(_) => first.is_some_and(is_number),
+        Op::Softmax(_) | Op::LayerNorm(_) | Op::RmsNorm(_) => first.is_some_and(DType::is_float),
+        Op::Conv2d(_) | Op::Pool2d(_) => first.is_some_and(|t| t.is_float() && t != DType::F64),
+        Op::ScatterNd(kind) => !is_add(*kind) || first.is_some_and(is_number),
+        Op::Select
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Broadcast(_)
+        | Op::Concat { .. }
+        | Op::Slice(_)
+        | Op::Pad(_)
+        | Op::Gather(_)
+        | Op::GatherElements { .. }
+        | Op::GatherNd
+        | Op::OneHot { .. }
+        | Op::Triangle(_) => true,
+        _ => false,
+    };
+    let types: Vec<&str> = operands.iter().map(|t| t.name()).collect();
+    (!supported).then(|| format!("the CPU does not evaluate {} of {}", op.name(), types.join(", ")))
+}
+
+/// Builds the kernel of an operation.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for what [`refusal`] refuses, [`ErrorKind::InvalidArgument`] when a group is missing
+/// or extents do not fit.
+pub(crate) fn build(op: &Op, cx: &Build<'_>) -> Result<BoxKernel> {
+    let kernel = match op {
+        Op::Unary(f) => unary::build(*f, cx),
+        Op::Binary(f) => binary::build(*f, cx),
+        Op::Select => select::build(cx),
+        Op::Cast(_) => cast::build(cx),
+        Op::Reduce(reduce) => reduce::build(reduce, cx),
+        Op::ArgReduce(reduce) => sort::arg_reduce(reduce, cx),
+        Op::Cumulative(cumulative) => reduce::cumulative(cumulative, cx),
+        Op::Softmax(softmax) => norm::softmax(softmax, cx),
+        Op::LayerNorm(norm) => norm::layer_norm(norm, cx),
+        Op::RmsNorm(norm) => norm::rms_norm(norm, cx),
+        Op::MatMul(matmul) => matmul::build(matmul, cx),
+        Op::Conv2d(conv) => conv::build(conv, cx),
+        Op::Pool2d(pool) => pool::build(pool, cx),
+        Op::Reshape(_) => copy::whole(cx),
+        Op::Transpose(perm) => copy::transpose(perm, cx),
+        Op::Broadcast(_) => copy::broadcast(cx),
+        Op::Concat { axis } => copy::concat(*axis, cx),
+        Op::Slice(slice) => copy::slice(slice, cx)?,
+        Op::Pad(pad) => pad::build(pad, cx)?,
+        Op::Gather(gather) => index::gather(gather, cx),
+        Op::GatherElements { axis } => index::gather_elements(*axis, cx)?,
+        Op::GatherNd => index::gather_nd(cx),
+        Op::ScatterNd(kind) => index::scatter_nd(*kind, cx),
+        Op::OneHot { axis, .. } => index::one_hot(*axis, cx),
+        Op::TopK(top_k) => sort::top_k(top_k, cx),
+        Op::Triangle(triangle) => copy::triangle(triangle, cx),
+        Op::Extents(dims) => copy::extents(dims)?,
+        Op::Collective(exchange) => Some(collective::build(exchange, cx)?),
+        _ => None,
+    };
+    kernel.ok_or_else(|| {
+        let types: Vec<DType> = cx.inputs.iter().map(|t| t.dtype).collect();
+        let reason = refusal(op, &types).unwrap_or_else(|| format!("{} is not evaluated", op.name()));
+        Error::new(ErrorKind::Unsupported, reason)
+    })
+}
+
+/// Whether an operand is read as bytes, so that it needs no alignment.
+pub(crate) fn reads_bytes(op: &Op, operand: usize) -> bool {
+    match op {
+        Op::Select
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Broadcast(_)
+        | Op::Concat { .. }
+        | Op::Slice(_)
+        | Op::Pad(_)
+        | Op::Gather(_)
+        | Op::GatherElements { .. }
+        | Op::GatherNd
+        | Op::OneHot { .. }
+        | Op::Triangle(_) => true,
+        Op::ScatterNd(kind) => operand == 1 || !is_add(*kind),
+        _ => false,
+    }
+}
+
+fn is_add(kind: mslite_graph_opt::ir::op::ScatterKind) -> bool {
+    kind == mslite_graph_opt::ir::op::ScatterKind::Add
+}
+
+fn is_number(dtype: DType) -> bool {
+    dtype.is_float() || dtype.is_int()
+}
+
+fn is_real(dtype: DType) -> bool {
+    is_number(dtype) || dtype == DType::Bool
+}
+
+fn reduce_supports(kind: ReduceKind, dtype: DType) -> bool {
+    match kind {
+        ReduceKind::All | ReduceKind::Any => dtype == DType::Bool,
+        ReduceKind::Mean => is_number(dtype),
+        ReduceKind::Sum | ReduceKind::Max | ReduceKind::Min | ReduceKind::Prod => is_real(dtype),
+        _ => false,
+    }
+}
+
+fn unary_supports(f: Unary, dtype: DType) -> bool {
+    match f {
+        Unary::Not => dtype.is_int() || dtype == DType::Bool,
+        _ if dtype.is_float() => true,
+        _ => dtype.is_int() && unary::is_integral(f),
+    }
+}
+
+fn binary_supports(f: Binary, dtype: DType) -> bool {
+    use Binary::{Add, And, Atan2, Div, Maximum, Minimum, Mul, Or, Xor};
+    match f {
+        Div | Atan2 => dtype.is_float(),
+        And | Or | Xor => dtype.is_int() || dtype == DType::Bool,
+        Add | Mul | Maximum | Minimum => is_real(dtype),
+        _ if f.is_comparison() => is_real(dtype),
+        _ => is_number(dtype),
+    }
+}

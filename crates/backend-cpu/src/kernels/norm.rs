@@ -1,0 +1,297 @@
+//! Softmax, layer and RMS normalisation.
+
+use std::marker::PhantomData;
+
+use bytemuck::Zeroable;
+use mslite_graph_opt::ir::op::{Norm, Softmax};
+use mslite_runtime::Result;
+
+use super::math::Real;
+use super::{BoxKernel, Build, Kernel, Type};
+use crate::arena::Args;
+use crate::loops::{Around, Loops};
+use crate::scalar::{CHUNK, Scalar, with_type};
+
+pub(super) fn softmax(softmax: &Softmax, cx: &Build<'_>) -> Option<BoxKernel> {
+    let around = Around::new(&cx.inputs[0].dims, softmax.axis);
+    let log = softmax.log;
+    with_type!(cx.inputs[0].dtype, T in float => {
+        Box::new(SoftmaxKernel::<T> { around, log, element: PhantomData }) as BoxKernel
+    })
+}
+
+#[derive(Debug)]
+struct SoftmaxKernel<T> {
+    around: Around,
+    log: bool,
+    element: PhantomData<T>,
+}
+
+impl<T: Scalar<Work: Real>> Kernel for SoftmaxKernel<T> {
+    fn run(&self, args: &mut Args<'_>) -> Result<()> {
+        let x = args.input::<T>(0);
+        let y = args.output::<T>(0);
+        let Around { extent, inner, .. } = self.around;
+        if y.is_empty() {
+            return Ok(());
+        }
+        args.team.split_costly(y, extent * inner, 8, |at, part| {
+            for (x, y) in x[at..].chunks(extent * inner).zip(part.chunks_mut(extent * inner)) {
+                if inner == 1 {
+                    self.row(x, y);
+                } else {
+                    self.columns(x, y);
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Columns that are computed side by side.
+const COLUMNS: usize = 64;
+
+impl<T: Scalar<Work: Real>> SoftmaxKernel<T> {
+    fn row(&self, x: &[T], y: &mut [T]) {
+        let top = maximum::<T>(x);
+        let total: f64 = chunks::<T>(x).map(|x| exp_sum::<T>(x, top)).sum();
+        let (shift, scale) = self.constants(top, total);
+        let (mut from, mut to) = buffers::<T>();
+        for (x, y) in x.chunks(CHUNK).zip(y.chunks_mut(CHUNK)) {
+            let x = T::load(x, &mut from);
+            T::store(y, &mut to, |y| {
+                for (y, &x) in y.iter_mut().zip(x) {
+                    *y = self.value(x, shift, scale);
+                }
+            });
+        }
+    }
+
+    /// What is subtracted from the elements, and what the exponential is multiplied by.
+    fn constants(&self, top: T::Work, total: f64) -> (T::Work, T::Work) {
+        let float = T::Work::from_f64;
+        if self.log { (float(top.to_f64() + total.ln()), float(1.0)) } else { (top, float(1.0 / total)) }
+    }
+
+    #[inline(always)]
+    fn value(&self, x: T::Work, shift: T::Work, scale: T::Work) -> T::Work {
+        if self.log { x.sub(shift) } else { x.sub(shift).exp().mul(scale) }
+    }
+
+    /// The axis is not the last one: neighbouring columns go together.
+    fn columns(&self, x: &[T], y: &mut [T]) {
+        let inner = self.around.inner;
+        for first in (0..inner).step_by(COLUMNS) {
+            let columns = first..inner.min(first + COLUMNS);
+            let mut tops = [T::Work::from_f64(f64::NEG_INFINITY); COLUMNS];
+            let mut totals = [0.0f64; COLUMNS];
+            for x in x.chunks(inner) {
+                for (top, x) in tops.iter_mut().zip(&x[columns.clone()]) {
+                    *top = larger(*top, x.to_work());
+                }
+            }
+            for x in x.chunks(inner) {
+                for ((total, top), x) in totals.iter_mut().zip(tops).zip(&x[columns.clone()]) {
+                    *total += x.to_work().sub(top).exp().to_f64();
+                }
+            }
+            for (x, y) in x.chunks(inner).zip(y.chunks_mut(inner)) {
+                let pairs = x[columns.clone()].iter().zip(&mut y[columns.clone()]);
+                for ((x, y), (top, total)) in pairs.zip(tops.into_iter().zip(totals)) {
+                    let (shift, scale) = self.constants(top, total);
+                    *y = narrow::<T>(self.value(x.to_work(), shift, scale));
+                }
+            }
+        }
+    }
+}
+
+fn narrow<T: Scalar<Work: Real>>(value: T::Work) -> T {
+    T::narrow(value.widen())
+}
+
+fn buffers<T: Scalar>() -> ([T::Work; CHUNK], [T::Work; CHUNK]) {
+    ([T::Work::zeroed(); CHUNK], [T::Work::zeroed(); CHUNK])
+}
+
+fn chunks<T: Scalar>(x: &[T]) -> std::slice::Chunks<'_, T> {
+    x.chunks(CHUNK)
+}
+
+#[allow(clippy::eq_op, reason = "NaN differs from itself, and stays")]
+fn larger<W: PartialOrd + Copy>(x: W, y: W) -> W {
+    if x > y || x != x { x } else { y }
+}
+
+const LANES: usize = 16;
+
+/// Combines `f` of up to [`CHUNK`] elements in several lanes, which vector code can hold.
+#[inline(always)]
+fn lanes<T: Scalar<Work: Real>>(
+    x: &[T],
+    start: T::Work,
+    f: impl Fn(T::Work) -> T::Work,
+    combine: impl Fn(T::Work, T::Work) -> T::Work,
+) -> T::Work {
+    let mut buffer = [T::Work::zeroed(); CHUNK];
+    let (blocks, rest) = T::load(x, &mut buffer).as_chunks::<LANES>();
+    let mut lanes = [start; LANES];
+    for block in blocks {
+        for (lane, &x) in lanes.iter_mut().zip(block) {
+            *lane = combine(*lane, f(x));
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane = combine(*lane, f(x));
+    }
+    lanes.into_iter().fold(start, combine)
+}
+
+fn maximum<T: Scalar<Work: Real>>(x: &[T]) -> T::Work {
+    let lowest = T::Work::from_f64(f64::NEG_INFINITY);
+    chunks(x).map(|x| lanes(x, lowest, |x| x, larger)).fold(lowest, larger)
+}
+
+fn exp_sum<T: Scalar<Work: Real>>(x: &[T], top: T::Work) -> f64 {
+    lanes(x, T::Work::zeroed(), |x| x.sub(top).exp(), T::Work::add).to_f64()
+}
+
+pub(super) fn layer_norm(norm: &Norm, cx: &Build<'_>) -> Option<BoxKernel> {
+    normalise(norm, cx, true)
+}
+
+pub(super) fn rms_norm(norm: &Norm, cx: &Build<'_>) -> Option<BoxKernel> {
+    normalise(norm, cx, false)
+}
+
+fn normalise(norm: &Norm, cx: &Build<'_>, centred: bool) -> Option<BoxKernel> {
+    let x = &cx.inputs[0];
+    let width = x.dims[norm.axis..].iter().product();
+    let factors = cx.inputs[1..].iter().map(|factor| Factor::new(factor, x, norm.axis)).collect();
+    let (epsilon, len) = (norm.epsilon, x.len());
+    with_type!(x.dtype, T in float => {
+        Box::new(Normalise::<T> { width, len, epsilon, centred, factors, element: PhantomData }) as BoxKernel
+    })
+}
+
+/// `(x - mean) / sqrt(variance + epsilon)` of each row, times gamma, plus beta.
+#[derive(Debug)]
+struct Normalise<T> {
+    width: usize,
+    len: usize,
+    epsilon: f64,
+    /// Whether the mean is subtracted.
+    centred: bool,
+    /// Gamma and beta, or gamma.
+    factors: Vec<Factor>,
+    element: PhantomData<T>,
+}
+
+/// How gamma or beta belongs to the elements.
+#[derive(Debug)]
+enum Factor {
+    /// An element for each column.
+    Row,
+    /// Broadcast in another way: it is expanded to the shape of x first.
+    Expanded(Loops<1>),
+}
+
+impl Factor {
+    fn new(factor: &Type, x: &Type, axis: usize) -> Self {
+        let ones = factor.dims.iter().take_while(|&&d| d == 1).count();
+        let width: usize = x.dims[axis..].iter().product();
+        let tail = &x.dims[axis..];
+        let own = &factor.dims[ones.min(factor.dims.len().saturating_sub(tail.len()))..];
+        if own == tail && factor.len() == width {
+            return Factor::Row;
+        }
+        Factor::Expanded(Loops::broadcast(&x.dims, [&factor.dims]))
+    }
+
+    fn expand<'a, T: Scalar>(&self, factor: &'a [T], scratch: &'a mut [T]) -> &'a [T] {
+        let Factor::Expanded(loops) = self else { return factor };
+        let stride = loops.inner().strides[0].cast_unsigned();
+        let mut done = 0;
+        loops.rows(0..scratch.len(), |[from], count| {
+            for (i, to) in scratch[done..done + count].iter_mut().enumerate() {
+                *to = factor[from + i * stride];
+            }
+            done += count;
+        });
+        scratch
+    }
+}
+
+impl<T: Scalar<Work: Real>> Kernel for Normalise<T> {
+    fn scratch(&self, _threads: usize) -> usize {
+        self.expanded() * self.len * size_of::<T>()
+    }
+
+    fn run(&self, args: &mut Args<'_>) -> Result<()> {
+        let x = args.input::<T>(0);
+        let y = args.output::<T>(0);
+        if y.is_empty() {
+            return Ok(());
+        }
+        let mut scratch = args.scratch::<T>();
+        let mut factors: [&[T]; 2] = [&[], &[]];
+        for (i, factor) in self.factors.iter().enumerate() {
+            let len = if matches!(factor, Factor::Row) { 0 } else { self.len };
+            let (own, rest) = scratch.split_at_mut(len);
+            scratch = rest;
+            factors[i] = factor.expand(args.input(i + 1), own);
+        }
+        args.team.split_costly(y, self.width, 4, |at, part| {
+            for (i, y) in part.chunks_mut(self.width).enumerate() {
+                let from = at + i * self.width;
+                let own = |i: usize| self.row_of(i, factors[i], from);
+                self.row(&x[from..from + self.width], [own(0), own(1)], y);
+            }
+        });
+        Ok(())
+    }
+}
+
+impl<T: Scalar<Work: Real>> Normalise<T> {
+    fn expanded(&self) -> usize {
+        self.factors.iter().filter(|f| matches!(f, Factor::Expanded(_))).count()
+    }
+
+    fn row_of<'a>(&self, index: usize, factor: &'a [T], from: usize) -> &'a [T] {
+        match self.factors.get(index) {
+            None => &[],
+            Some(Factor::Row) => factor,
+            Some(Factor::Expanded(_)) => &factor[from..from + self.width],
+        }
+    }
+
+    fn row(&self, x: &[T], [gamma, beta]: [&[T]; 2], y: &mut [T]) {
+        let add = T::Work::add;
+        let zero = T::Work::zeroed();
+        let count = x.len() as f64;
+        let sum = || chunks(x).map(|x| lanes(x, zero, |x| x, add).to_f64()).sum::<f64>();
+        let mean = T::Work::from_f64(if self.centred { sum() / count } else { 0.0 });
+        let square = |x: T::Work| x.sub(mean).mul(x.sub(mean));
+        let squares = chunks(x).map(|x| lanes(x, zero, square, add).to_f64()).sum::<f64>();
+        let scale = T::Work::from_f64(1.0 / (squares / count + self.epsilon).sqrt());
+        let (mut from, mut to) = buffers::<T>();
+        let (mut gammas, mut betas) = buffers::<T>();
+        for (i, (x, y)) in x.chunks(CHUNK).zip(y.chunks_mut(CHUNK)).enumerate() {
+            let columns = i * CHUNK..i * CHUNK + x.len();
+            let x = T::load(x, &mut from);
+            let gamma = gamma.get(columns.clone()).map(|g| T::load(g, &mut gammas));
+            let beta = beta.get(columns).map(|b| T::load(b, &mut betas));
+            T::store(y, &mut to, |y| {
+                for (y, &x) in y.iter_mut().zip(x) {
+                    *y = x.sub(mean).mul(scale);
+                }
+                for (y, &g) in y.iter_mut().zip(gamma.unwrap_or_default()) {
+                    *y = y.mul(g);
+                }
+                for (y, &b) in y.iter_mut().zip(beta.unwrap_or_default()) {
+                    *y = y.add(b);
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+
+mod arena;
+mod backend;
+mod constants;
+mod crew;
+mod evaluate;
+mod execution;
+mod kernels;
+mod loops;
+mod plan;
+mod scalar;
+
+pub use backend::CpuBackend;
+pub use evaluate::evaluate;
