@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use bytemuck::{Pod, Zeroable};
 use mslite_runtime::{Error, ErrorKind, Result};
-use mslite_tensor::{Buffer, DType, HostSpan, TensorSpec};
+use mslite_tensor::{Buffer, DType, HostSpan, TensorSpec, num_elements};
 
 use crate::crew::Team;
 
@@ -84,12 +84,12 @@ impl Spans {
 }
 
 fn host_span(buffer: &dyn Buffer) -> Result<HostSpan> {
-    let spec = TensorSpec::fixed(buffer.dtype(), buffer.dims());
-    let size = spec.size_bytes()?;
-    match buffer.host().filter(|span| span.len >= size) {
-        Some(_) if size == 0 => Ok(empty_span()),
-        Some(span) => Ok(HostSpan { len: size, ..span }),
-        None => {
+    let size = num_elements(buffer.dims()).and_then(|n| n.checked_mul(buffer.dtype().size()));
+    match buffer.host().zip(size) {
+        Some((_, 0)) => Ok(empty_span()),
+        Some((span, size)) if size <= span.len => Ok(HostSpan { len: size, ..span }),
+        _ => {
+            let spec = TensorSpec::fixed(buffer.dtype(), buffer.dims());
             let reason = format!("the bytes of a buffer of {spec} are not all in host memory");
             Err(Error::new(ErrorKind::InvalidArgument, reason))
         }

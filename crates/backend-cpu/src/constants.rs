@@ -119,5 +119,6 @@ impl Store {
 
 fn span_of(constant: &Constant) -> HostSpan {
     use mslite_tensor::Buffer;
-    HostBuffer::reading(&constant.tensor).host().unwrap_or_else(empty_span)
+    let span = HostBuffer::reading(&constant.tensor).host();
+    span.filter(|span| span.len > 0).unwrap_or_else(empty_span)
 }

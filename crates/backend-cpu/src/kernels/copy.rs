@@ -122,7 +122,8 @@ pub(super) fn slice(slice: &Slice, cx: &Build<'_>) -> Result<Option<BoxKernel>> 
         let step = slice.steps[axis];
         let last = i128::from(start) + (size as i128 - 1).max(0) * i128::from(step);
         let inside = |at: i128| (0..extent as i128).contains(&at);
-        if !cx.outputs[0].dims.contains(&0) && !(inside(i128::from(start)) && inside(last)) {
+        let is_empty = cx.outputs[0].dims.contains(&0);
+        if !(is_empty || inside(i128::from(start)) && inside(last)) {
             let reason = format!("{size} elements from {start} by {step} leave axis {axis} of {:?}", x.dims);
             return Err(Error::new(ErrorKind::InvalidArgument, reason));
         }

@@ -65,7 +65,7 @@ pub(super) fn gather(gather: &Gather, cx: &Build<'_>) -> Option<BoxKernel> {
         outer: x.dims[gather.batch_dims..gather.axis].iter().product(),
         extent,
         width: inner * x.dtype.size(),
-        count: if batch == 0 { 0 } else { indices.len() / batch },
+        count: indices.len().checked_div(batch).unwrap_or(0),
     }))
 }
 

@@ -113,7 +113,7 @@ fn tanh_f32(x: f32) -> f32 {
     let magnitude = x.abs();
     let z = x * x;
     let p = -5.704_988_7e-3;
-    let p = p * z + 2.063_908_9e-2;
+    let p = p * z + 2.063_909e-2;
     let p = p * z - 5.373_971_5e-2;
     let p = p * z + 1.333_144_2e-1;
     let p = p * z - 3.333_328e-1;
@@ -133,7 +133,7 @@ fn erf_f32(x: f32) -> f32 {
     let p = p * z - 2.685_381_2e-2;
     let p = p * z + 1.128_358_5e-1;
     let p = p * z - 3.761_262_6e-1;
-    let p = p * z + 1.128_379_2;
+    let p = p * z + std::f32::consts::FRAC_2_SQRT_PI;
     let near = x * p;
     let far = (1.0 - erfc_tail(x.abs())).copysign(x);
     if x.abs() <= 1.0 { near } else { far }

@@ -293,11 +293,13 @@ impl<T> Unpacked<T> {
     }
 }
 
+type Activate<T> = fn(Unary, &[T], &mut [T]);
+
 /// Types without packed kernels: one sum of products after the other.
 #[derive(Debug)]
 struct Simple<T: Scalar> {
     geometry: Geometry,
-    activate: Option<fn(Unary, &[T], &mut [T])>,
+    activate: Option<Activate<T>>,
     element: PhantomData<T>,
 }
 

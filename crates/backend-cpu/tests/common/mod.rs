@@ -7,23 +7,27 @@ use mslite_backend_cpu::CpuBackend;
 use mslite_graph_opt::ir::op::{Binary, MatMul, Norm, Softmax, Unary};
 use mslite_graph_opt::{Graph, GraphBuilder, Op, ValueId};
 use mslite_runtime::{Backend, CompileOptions, Device, DeviceOptions, Execution, Groups, Result};
-use mslite_tensor::{Buffer, DType, Dim, HostBuffer, HostStream, Shape, Tensor, TensorSpec};
+use mslite_tensor::{Buffer, Bytes, DType, Dim, HostBuffer, HostStream, Shape, Tensor, TensorSpec};
 
 /// A device of so many threads.
-pub fn device(threads: usize) -> Arc<dyn Device> {
+pub(crate) fn device(threads: usize) -> Arc<dyn Device> {
     let info = &CpuBackend.devices().unwrap()[0];
     CpuBackend.open(info, &DeviceOptions::default().with_threads(threads)).unwrap()
 }
 
 /// A state of one caller.
-pub fn execution(graph: &Graph, threads: usize) -> Box<dyn Execution> {
+pub(crate) fn execution(graph: &Graph, threads: usize) -> Box<dyn Execution> {
     let device = device(threads);
     assert_eq!(device.claim(graph).refused, []);
     device.compile(graph, &CompileOptions::default()).unwrap().instantiate(&Groups::none()).unwrap()
 }
 
 /// One run into new tensors of these types.
-pub fn run(execution: &mut dyn Execution, inputs: &[&Tensor], outputs: &[TensorSpec]) -> Result<Vec<Tensor>> {
+pub(crate) fn run(
+    execution: &mut dyn Execution,
+    inputs: &[&Tensor],
+    outputs: &[TensorSpec],
+) -> Result<Vec<Tensor>> {
     let mut results: Vec<Tensor> = outputs
         .iter()
         .map(|spec| Tensor::zeros(spec.dtype, &spec.shape.as_fixed().unwrap()).unwrap())
@@ -35,12 +39,12 @@ pub fn run(execution: &mut dyn Execution, inputs: &[&Tensor], outputs: &[TensorS
 }
 
 /// Buffers as the trait takes them.
-pub fn refs(buffers: &[HostBuffer]) -> Vec<&dyn Buffer> {
+pub(crate) fn refs(buffers: &[HostBuffer]) -> Vec<&dyn Buffer> {
     buffers.iter().map(|b| b as &dyn Buffer).collect()
 }
 
 /// A graph of one operation, all of whose operands are inputs.
-pub fn one_op(op: Op, operands: &[TensorSpec]) -> Graph {
+pub(crate) fn one_op(op: Op, operands: &[TensorSpec]) -> Graph {
     let mut builder = GraphBuilder::new("one");
     let values: Vec<ValueId> =
         operands.iter().enumerate().map(|(i, spec)| builder.input(format!("x{i}"), spec.clone())).collect();
@@ -52,15 +56,44 @@ pub fn one_op(op: Op, operands: &[TensorSpec]) -> Graph {
 }
 
 /// Runs one operation on a device of so many threads.
-pub fn apply(op: Op, operands: &[&Tensor], threads: usize) -> Result<Vec<Tensor>> {
+pub(crate) fn apply(op: Op, operands: &[&Tensor], threads: usize) -> Result<Vec<Tensor>> {
     let specs: Vec<TensorSpec> = operands.iter().map(|t| t.spec()).collect();
     let graph = one_op(op, &specs);
     let outputs: Vec<TensorSpec> = graph.outputs().iter().map(|p| graph.spec(p.value).clone()).collect();
     run(&mut *execution(&graph, threads), operands, &outputs)
 }
 
+/// Runs one operation of which the operands at `constants` are constants, with bytes that are not aligned.
+pub(crate) fn with_constants(op: Op, operands: &[&Tensor], constants: &[usize], threads: usize) -> Tensor {
+    let mut builder = GraphBuilder::new("constants");
+    let mut values = Vec::new();
+    for (i, operand) in operands.iter().enumerate() {
+        values.push(if constants.contains(&i) {
+            builder.constant(format!("c{i}"), misaligned(operand))
+        } else {
+            builder.input(format!("x{i}"), operand.spec())
+        });
+    }
+    let result = builder.push1(op, &values, &"test/op".into()).unwrap();
+    builder.output("y", result);
+    let graph = builder.finish().unwrap();
+    let inputs: Vec<&Tensor> =
+        operands.iter().enumerate().filter(|(i, _)| !constants.contains(i)).map(|(_, t)| *t).collect();
+    let spec = graph.spec(graph.outputs()[0].value).clone();
+    run(&mut *execution(&graph, threads), &inputs, &[spec]).unwrap().remove(0)
+}
+
+/// The same tensor over bytes that start at an odd address.
+pub(crate) fn misaligned(tensor: &Tensor) -> Tensor {
+    let mut bytes = vec![0u8; tensor.size_bytes() + 2];
+    let start = 1 + bytes.as_ptr().addr() % 2;
+    bytes[start..start + tensor.size_bytes()].copy_from_slice(tensor.bytes());
+    let bytes = Bytes::from(bytes).slice(start..start + tensor.size_bytes());
+    Tensor::from_bytes(tensor.dtype(), tensor.dims(), bytes).unwrap()
+}
+
 /// Numbers that look random, in `-1..1`, the same for the same seed.
-pub fn noise(count: usize, seed: u64) -> Vec<f32> {
+pub(crate) fn noise(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..count)
         .map(|_| {
@@ -72,17 +105,17 @@ pub fn noise(count: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
-pub fn tensor(dims: &[usize], seed: u64) -> Tensor {
+pub(crate) fn tensor(dims: &[usize], seed: u64) -> Tensor {
     Tensor::from_vec(noise(dims.iter().product(), seed), dims).unwrap()
 }
 
 /// Extents of [`transformer`].
-pub const WIDTH: usize = 256;
-pub const HEADS: usize = 4;
-pub const LENGTH: usize = 24;
+pub(crate) const WIDTH: usize = 256;
+pub(crate) const HEADS: usize = 4;
+pub(crate) const LENGTH: usize = 24;
 
 /// An attention block and a feed-forward block on `[batch, LENGTH, WIDTH]`.
-pub fn transformer() -> Graph {
+pub(crate) fn transformer() -> Graph {
     let mut b = Block { builder: GraphBuilder::new("block"), seed: 1 };
     let batch = Dim::symbol("batch");
     let shape = [batch.clone(), Dim::from(LENGTH), Dim::from(WIDTH)];
