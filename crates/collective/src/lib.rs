@@ -1,11 +1,20 @@
 #![doc = include_str!("../README.md")]
 
 mod collective;
+mod env;
 mod error;
 mod group;
 mod op;
+mod reduce;
+mod rendezvous;
+mod shared;
+mod world;
 
 pub use collective::{Collective, CollectiveExt};
+pub use env::{RENDEZVOUS_VARIABLE, TIMEOUT_VARIABLE};
 pub use error::{Error, Result};
 pub use group::{Group, GroupName, WORLD_GROUP, is_world_group};
 pub use op::{CollectiveKind, CollectiveOp, ParseOpError, Reduction};
+pub use rendezvous::{JoinOptions, Rendezvous};
+pub use shared::SEND_CAPACITY;
+pub use world::World;

@@ -5,6 +5,7 @@ mod import;
 pub mod infer;
 pub mod ir;
 mod specialise;
+pub mod text;
 
 pub use error::{Error, Result};
 pub use import::{ImportOptions, import};

@@ -153,6 +153,21 @@ impl From<mslite_graph_opt::Error> for Error {
     }
 }
 
+impl From<mslite_collective::Error> for Error {
+    fn from(error: mslite_collective::Error) -> Self {
+        use mslite_collective::Error as C;
+        let kind = match error {
+            C::PeerLost { .. } | C::Aborted { .. } => ErrorKind::PeerLost,
+            C::Timeout { .. } => ErrorKind::Timeout,
+            C::Mismatch { .. } => ErrorKind::PlanMismatch,
+            C::Unsupported(_) => ErrorKind::Unsupported,
+            C::InvalidArgument(_) => ErrorKind::InvalidArgument,
+            _ => ErrorKind::Unavailable,
+        };
+        Error::new(kind, error.to_string())
+    }
+}
+
 /// Result of this crate and of backends.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -4,8 +4,11 @@ pub mod backend;
 mod error;
 pub mod memory;
 pub mod plan;
+mod program;
 mod region;
+mod registry;
 pub mod schedule;
+mod session;
 
 pub use backend::{
     Backend, Capability, Claim, CompileOptions, Device, DeviceInfo, DeviceOptions, Executable, Execution,
@@ -14,3 +17,5 @@ pub use backend::{
 pub use error::{Error, ErrorKind, Result};
 pub use plan::{Fallback, NamedDevice, Plan, Segment};
 pub use region::Region;
+pub use registry::Registry;
+pub use session::{Session, SessionOptions};

@@ -6,6 +6,8 @@ mod dtype;
 mod error;
 #[cfg(feature = "ndarray")]
 mod ndarray_interop;
+#[cfg(feature = "npz")]
+pub mod npz;
 mod shape;
 mod tensor;
 

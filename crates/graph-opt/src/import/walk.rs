@@ -312,8 +312,8 @@ impl<'m> Importer<'m> {
             Some(_) => Ok(then.item),
             None => Err(self.emit.unsupported(
                 "control flow (Switch)",
-                "the condition is computed from data, which is not supported yet; use Select (ops.where), \
-                 or make the condition a constant",
+                "the condition is computed from data; loops and branches on data are not supported yet: \
+                 use Select (ops.where), or make the condition a constant",
             )),
         }
     }

@@ -53,7 +53,7 @@ ids! {
 /// Nodes stand in execution order. Nodes with effects (collectives) run in exactly that order; the others depend
 /// only on their operands. State that a model keeps between runs is explicit: a [`State`] is read as a value and
 /// its next value is another one, so that nothing is ever written twice.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Graph {
     name: String,
     nodes: Vec<Node>,
@@ -77,7 +77,7 @@ pub struct Node {
 }
 
 /// Something a node can read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Value {
     /// Type and shape.
     pub spec: TensorSpec,
@@ -86,7 +86,7 @@ pub struct Value {
 }
 
 /// Definition of a value.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Def {
     /// The n-th input.
@@ -118,7 +118,7 @@ pub struct Port {
 }
 
 /// A tensor that lives between runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct State {
     /// Name of the parameter.
     pub name: Arc<str>,

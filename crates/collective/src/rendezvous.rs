@@ -1,0 +1,111 @@
+use std::fmt;
+use std::fs::OpenOptions;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use crate::shared::{self, footprint};
+use crate::{Error, Result};
+
+/// Where the ranks of a job meet: a file that exists from the first rank's coming to the last's.
+///
+/// A name stands for the file `mslite-UID-NAME` in `/dev/shm`, or in the directory of temporary files where
+/// there is none. A text with a `/` is a path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Rendezvous {
+    path: PathBuf,
+}
+
+impl Rendezvous {
+    /// The rendezvous that a name or a path stands for.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for an empty text, or a name with other characters than ASCII letters, digits,
+    /// `.`, `_` and `-`, or with more than 100 of them.
+    pub fn new(name_or_path: &str) -> Result<Self> {
+        if name_or_path.contains('/') {
+            return Ok(Rendezvous { path: name_or_path.into() });
+        }
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if !(1..=100).contains(&name_or_path.len()) || !name_or_path.chars().all(allowed) {
+            return Err(Error::InvalidArgument(format!("{name_or_path:?} is no name or path of a rendezvous")));
+        }
+        Ok(Rendezvous::named(&shared_memory(), name_or_path))
+    }
+
+    /// A rendezvous that no other job uses, for a launcher that hands it to `size` ranks.
+    pub fn unique(size: usize) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{:x}-{count}", std::process::id(), time.as_nanos());
+        let directory = shared_memory();
+        let has_room = rustix::fs::statvfs(&directory)
+            .is_ok_and(|s| s.f_bavail.saturating_mul(s.f_frsize) >= 2 * footprint(size) as u64);
+        Rendezvous::named(&if has_room { directory } else { std::env::temp_dir() }, &name)
+    }
+
+    fn named(directory: &Path, name: &str) -> Self {
+        let uid = rustix::process::geteuid().as_raw();
+        Rendezvous { path: directory.join(format!("mslite-{uid}-{name}")) }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes what ranks that died before the others came have left, for a launcher whose ranks have all ended.
+    /// A file that is not a rendezvous of this user stays.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file is there, but cannot be removed.
+    pub fn cleanup(&self) -> Result<()> {
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        let Ok(file) = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&self.path) else {
+            return Ok(());
+        };
+        let ours = file.metadata().is_ok_and(|m| m.is_file() && m.uid() == rustix::process::geteuid().as_raw());
+        if !ours || !shared::is_rendezvous(&file) {
+            return Ok(());
+        }
+        std::fs::remove_file(&self.path)
+            .map_err(|e| Error::io(format!("cannot remove the rendezvous {}", self.path.display()), e))
+    }
+}
+
+impl fmt::Display for Rendezvous {
+    /// Writes what [`Rendezvous::new`] reads.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())
+    }
+}
+
+fn shared_memory() -> PathBuf {
+    let directory = Path::new("/dev/shm");
+    if directory.is_dir() { directory.to_owned() } else { std::env::temp_dir() }
+}
+
+/// How a rank joins its job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinOptions {
+    /// This rank.
+    pub rank: usize,
+    /// Number of ranks.
+    pub size: usize,
+    /// Where they meet.
+    pub rendezvous: Rendezvous,
+    /// How long to wait for the others, when joining and later, before giving up.
+    pub timeout: Duration,
+}
+
+impl JoinOptions {
+    /// The timeout of [`JoinOptions::new`].
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+    /// Options with the default timeout.
+    pub fn new(rank: usize, size: usize, rendezvous: Rendezvous) -> Self {
+        JoinOptions { rank, size, rendezvous, timeout: JoinOptions::DEFAULT_TIMEOUT }
+    }
+}

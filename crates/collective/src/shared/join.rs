@@ -1,0 +1,320 @@
+//! How ranks meet: processes in a file that bears the rendezvous' name until the last has come, threads in a
+//! private mapping.
+//!
+//! Whoever looks at the file or changes it holds its lock, which the system releases if the holder dies. The
+//! name is removed before the ranks are told that all have come; after that, the memory goes with the last
+//! process that maps it, however that ends.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+use super::failure::FailureRecord;
+use super::layout::{MAGIC, MAX_RANKS, footprint, header, rank as slot, rank_slot, region_len};
+use super::member::{ABSENT, JOINED, Member, loss, lost};
+use super::memory::Region;
+use super::process::{Process, start_time};
+use super::wait::{Counter, Patience};
+use crate::{Error, Result};
+
+/// The members of a world of threads.
+pub(crate) fn threads(size: usize, timeout: Duration) -> Result<Vec<Member>> {
+    check_size(size)?;
+    let region = Arc::new(Region::anonymous(region_len(size))?);
+    let patience = Patience::new(size);
+    let member = |rank| {
+        sign_in(&region, rank);
+        let peers = (0..size).map(|_| None).collect();
+        Member { region: Arc::clone(&region), rank, size, timeout, patience, peers }
+    };
+    Ok((0..size).map(member).collect())
+}
+
+/// Joins the world whose ranks meet at `path`, and waits for all of them.
+pub(crate) fn join(path: &Path, rank: usize, size: usize, timeout: Duration) -> Result<Member> {
+    check_size(size)?;
+    if rank >= size {
+        return Err(Error::InvalidArgument(format!("there is no rank {rank} in a world of {size}")));
+    }
+    let meeting = Meeting { path, rank, size, timeout, deadline: Instant::now() + timeout };
+    let region = loop {
+        if let Some(region) = meeting.enter()? {
+            break region;
+        }
+    };
+    let result = meeting.wait(&region);
+    if let Err(error) = &result {
+        FailureRecord::at(&region, header::FAILURE).set(error, rank);
+        meeting.remove(&region);
+    }
+    let peers = (0..size).map(|_| None).collect();
+    let patience = Patience::new(size);
+    let mut member = Member { region: Arc::new(region), rank, size, timeout, patience, peers };
+    result?;
+    member.open_peers().inspect_err(|error| member.report(error))?;
+    Ok(member)
+}
+
+/// Whether a file is one in which ranks meet: empty, all zeros so far, or marked.
+pub(crate) fn is_rendezvous(file: &File) -> bool {
+    let mut start = [0u8; header::LEN];
+    match file.read_at(&mut start, 0) {
+        Ok(0) => true,
+        Ok(n) if n == start.len() => start[..8] == MAGIC.to_ne_bytes() || start.iter().all(|&b| b == 0),
+        _ => false,
+    }
+}
+
+fn check_size(size: usize) -> Result<()> {
+    if (1..=MAX_RANKS).contains(&size) {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument(format!("a world has 1 to {MAX_RANKS} ranks, not {size}")))
+}
+
+fn sign_in(region: &Region, rank: usize) {
+    let at = rank_slot(rank);
+    let pid = std::process::id();
+    region.word(at + slot::PID).store(pid, Ordering::Relaxed);
+    region.wide(at + slot::STARTED).store(start_time(pid), Ordering::Relaxed);
+    region.word(at + slot::STATE).store(JOINED, Ordering::Release);
+}
+
+/// The process of a rank that has joined; `Ok(None)` if it is this one, an error if it is gone.
+fn process_of(region: &Region, rank: usize) -> Result<Option<Process>, u32> {
+    let pid = region.word(rank_slot(rank) + slot::PID).load(Ordering::Relaxed);
+    if pid == std::process::id() {
+        return Ok(None);
+    }
+    let started = region.wide(rank_slot(rank) + slot::STARTED).load(Ordering::Relaxed);
+    Process::open(pid, started).map(Some).ok_or(pid)
+}
+
+impl Member {
+    fn open_peers(&mut self) -> Result<()> {
+        for rank in 0..self.size {
+            self.peers[rank] = match process_of(&self.region, rank) {
+                Ok(process) => process,
+                Err(_) if loss(&self.region, rank, |_| true).is_some() => None,
+                Err(pid) => return Err(lost(rank, &died(pid), "joining the world".into())),
+            };
+        }
+        Ok(())
+    }
+}
+
+fn died(pid: u32) -> String {
+    format!("its process {pid} has died")
+}
+
+/// One rank that joins.
+struct Meeting<'a> {
+    path: &'a Path,
+    rank: usize,
+    size: usize,
+    timeout: Duration,
+    deadline: Instant,
+}
+
+impl Meeting<'_> {
+    /// Signs in; `None` when the file went away meanwhile and another has to be tried.
+    fn enter(&self) -> Result<Option<Region>> {
+        let file = self.open()?;
+        let lock = self.lock(&file)?;
+        if !self.is_named(&file) {
+            return Ok(None);
+        }
+        self.check_file(&file)?;
+        if self.is_blank(&file)? {
+            self.create(&file)?;
+        }
+        let file = file.try_clone().map_err(|e| self.io("cannot duplicate", e))?;
+        let region = Region::of_file(file, region_len(self.size))?;
+        if !self.check_present(&region)? {
+            return Ok(None);
+        }
+        sign_in(&region, self.rank);
+        if region.word(header::JOINED).fetch_add(1, Ordering::AcqRel) + 1 == self.size as u32 {
+            self.unlink();
+            ready(&region).publish(1);
+        }
+        drop(lock);
+        Ok(Some(region))
+    }
+
+    fn open(&self) -> Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = rustix::fs::open(self.path, flags, Mode::RUSR | Mode::WUSR);
+        Ok(file.map_err(|e| self.io("cannot open", e))?.into())
+    }
+
+    /// Locks the file until the lock is dropped.
+    fn lock<'f>(&self, file: &'f File) -> Result<Lock<'f>> {
+        loop {
+            match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock(file)),
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < self.deadline => {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(self.io("cannot lock", error)),
+            }
+        }
+    }
+
+    /// Whether the file still has the name under which it was opened.
+    fn is_named(&self, file: &File) -> bool {
+        let same = |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+        match (file.metadata(), std::fs::symlink_metadata(self.path)) {
+            (Ok(open), Ok(named)) => same(open, named),
+            _ => false,
+        }
+    }
+
+    fn check_file(&self, file: &File) -> Result<()> {
+        let meta = file.metadata().map_err(|e| self.io("cannot examine", e))?;
+        let refuse = |why: &str| Err(Error::InvalidArgument(format!("{} {why}", self.path.display())));
+        if !meta.is_file() || !is_rendezvous(file) {
+            return refuse("is no rendezvous file; name a path that does not exist");
+        }
+        if meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o077 != 0 {
+            return refuse("belongs to somebody else, or others may write it; name another rendezvous");
+        }
+        Ok(())
+    }
+
+    /// Whether nobody has set the file up, or somebody died doing so.
+    fn is_blank(&self, file: &File) -> Result<bool> {
+        let mut magic = [0u8; 8];
+        let read = file.read_at(&mut magic, 0).map_err(|e| self.io("cannot read", e))?;
+        Ok(read < magic.len() || magic != MAGIC.to_ne_bytes())
+    }
+
+    fn create(&self, file: &File) -> Result<()> {
+        let space = rustix::fs::fstatvfs(file).map_err(|e| self.io("cannot examine", e))?;
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        if free < footprint(self.size) as u64 {
+            return Err(Error::Unsupported(format!(
+                "{}: {} ranks need {} bytes there, but {free} are free; set MSLITE_RENDEZVOUS to a path elsewhere",
+                self.path.display(),
+                self.size,
+                footprint(self.size)
+            )));
+        }
+        let resized = file.set_len(0).and_then(|()| file.set_len(region_len(self.size) as u64));
+        resized.map_err(|e| self.io("cannot resize", e))?;
+        let size = (self.size as u64).to_ne_bytes();
+        let written = file
+            .write_all_at(&size, header::SIZE as u64)
+            .and_then(|()| file.write_all_at(&MAGIC.to_ne_bytes(), header::MAGIC as u64));
+        written.map_err(|e| self.io("cannot write", e))
+    }
+
+    /// Whether this rank may sign in with those who are there; `false` when they are all dead, and the file is
+    /// removed.
+    fn check_present(&self, region: &Region) -> Result<bool> {
+        let size = region.wide(header::SIZE).load(Ordering::Relaxed) as usize;
+        let present = self.present(region, size.min(MAX_RANKS));
+        let alive = |rank: usize| loss(region, rank, |_| process_of(region, rank).is_ok()).is_none();
+        if !present.is_empty() && !present.iter().any(|&rank| alive(rank)) {
+            self.unlink();
+            return Ok(false);
+        }
+        if size != self.size {
+            return Err(self.other_size(&present, size));
+        }
+        if present.contains(&self.rank) && alive(self.rank) {
+            let pid = region.word(rank_slot(self.rank) + slot::PID).load(Ordering::Relaxed);
+            return Err(Error::InvalidArgument(format!(
+                "process {pid} is already rank {} at {}; set MSLITE_RENDEZVOUS to another name for another job",
+                self.rank,
+                self.path.display()
+            )));
+        }
+        self.check_alive(region).map(|()| true)
+    }
+
+    fn present(&self, region: &Region, size: usize) -> Vec<usize> {
+        let state = |rank: usize| region.word(rank_slot(rank) + slot::STATE).load(Ordering::Acquire);
+        (0..size).filter(|&rank| state(rank) != ABSENT).collect()
+    }
+
+    fn other_size(&self, present: &[usize], size: usize) -> Error {
+        let other = present.iter().copied().find(|&rank| rank != self.rank).unwrap_or(0);
+        let world = |size: usize| format!("a world of {size} ranks");
+        let mut sides = [(self.rank, world(self.size)), (other, world(size))];
+        sides.sort();
+        let [(a, first), (b, second)] = sides;
+        Error::Mismatch { ranks: [a, b], operations: [first, second] }
+    }
+
+    fn check_alive(&self, region: &Region) -> Result<()> {
+        for rank in self.present(region, self.size) {
+            if let Some(reason) = loss(region, rank, |_| process_of(region, rank).is_ok()) {
+                return Err(lost(rank, &reason, "joining the world".into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self, region: &Region) -> Result<()> {
+        let since = Instant::now();
+        let left = self.deadline.saturating_duration_since(since);
+        ready(region).wait(Patience::new(usize::MAX), |ready| ready == 1, |waited| {
+            let operation = || "joining the world".to_owned();
+            FailureRecord::at(region, header::FAILURE).check(self.rank, &operation)?;
+            if ready(region).load() == 1 {
+                return Ok(());
+            }
+            self.check_alive(region)?;
+            if waited < left {
+                return Ok(());
+            }
+            let present = self.present(region, self.size);
+            let missing = (0..self.size).filter(|rank| !present.contains(rank)).collect();
+            let detail = format!("they have not come to {}", self.path.display());
+            Err(Error::Timeout { missing, waited: self.timeout, operation: operation(), detail })
+        })
+    }
+
+    /// Removes the file's name if the file is still the one of `region`.
+    fn remove(&self, region: &Region) {
+        let Some(file) = region.file() else {
+            return;
+        };
+        // Without the lock, another file could take the name in between.
+        if let Ok(_lock) = self.lock(file)
+            && self.is_named(file)
+        {
+            self.unlink();
+        }
+    }
+
+    fn unlink(&self) {
+        // What is not there any more needs no removing.
+        let _ = std::fs::remove_file(self.path);
+    }
+
+    fn io(&self, what: &str, error: impl Into<std::io::Error>) -> Error {
+        Error::io(format!("{what} the rendezvous {}", self.path.display()), error)
+    }
+}
+
+/// Whether all ranks have come.
+fn ready(region: &Region) -> Counter<'_> {
+    Counter::at(region, header::READY)
+}
+
+struct Lock<'f>(&'f File);
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        // Closing the file releases the lock, too.
+        let _ = rustix::fs::flock(self.0, FlockOperation::Unlock);
+    }
+}

@@ -1,0 +1,78 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::failure::FailureRecord;
+use super::layout::{header, rank as slot, rank_slot};
+use super::memory::Region;
+use super::process::Process;
+use super::wait::Patience;
+use crate::{Error, Result};
+
+/// States of the slot of a rank.
+pub(super) const ABSENT: u32 = 0;
+pub(super) const JOINED: u32 = 1;
+pub(super) const LEFT: u32 = 2;
+pub(super) const PANICKED: u32 = 3;
+
+/// One rank's place in a world. Dropping it leaves the world: whoever needs this rank later is told.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(super) region: Arc<Region>,
+    pub(crate) rank: usize,
+    pub(crate) size: usize,
+    pub(crate) timeout: Duration,
+    pub(super) patience: Patience,
+    /// The other ranks' processes; `None` for ranks in this one.
+    pub(super) peers: Vec<Option<Process>>,
+}
+
+impl Member {
+    /// The failure that concerns the whole world.
+    pub(super) fn failure(&self) -> FailureRecord<'_> {
+        FailureRecord::at(&self.region, header::FAILURE)
+    }
+
+    /// Ends the world: pending and later operations of every rank fail with [`Error::PeerLost`] naming this one.
+    pub(crate) fn abort(&self, reason: &str) {
+        self.failure().set(&lost(self.rank, reason, String::new()), self.rank);
+    }
+
+    /// Makes an error that this rank found everybody's.
+    pub(super) fn report(&self, error: &Error) {
+        self.failure().set(error, self.rank);
+    }
+
+    /// Fails if a rank will never answer.
+    pub(super) fn check_alive(&self, rank: usize, operation: &dyn Fn() -> String) -> Result<()> {
+        self.loss(rank).map_or(Ok(()), |reason| Err(lost(rank, &reason, operation())))
+    }
+
+    fn loss(&self, rank: usize) -> Option<String> {
+        loss(&self.region, rank, |_| self.peers[rank].as_ref().is_none_or(Process::is_alive))
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let state = if std::thread::panicking() { PANICKED } else { LEFT };
+        self.region.word(rank_slot(self.rank) + slot::STATE).store(state, Ordering::Release);
+    }
+}
+
+/// Why a rank that has joined will never answer, if so.
+pub(super) fn loss(region: &Region, rank: usize, is_alive: impl FnOnce(u32) -> bool) -> Option<String> {
+    let at = rank_slot(rank);
+    match region.word(at + slot::STATE).load(Ordering::Acquire) {
+        LEFT => Some("it has left the world".to_owned()),
+        PANICKED => Some("it panicked".to_owned()),
+        _ => {
+            let pid = region.word(at + slot::PID).load(Ordering::Relaxed);
+            (!is_alive(pid)).then(|| format!("its process {pid} has died"))
+        }
+    }
+}
+
+pub(super) fn lost(rank: usize, reason: &str, operation: String) -> Error {
+    Error::PeerLost { rank, reason: reason.to_owned(), operation }
+}

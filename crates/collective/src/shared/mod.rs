@@ -1,0 +1,24 @@
+//! Ranks of one host over shared memory; threads of one process are the same over a private mapping.
+
+mod channel;
+mod failure;
+mod join;
+mod layout;
+mod member;
+mod memory;
+mod messages;
+mod operations;
+mod process;
+mod signature;
+mod table;
+mod wait;
+
+pub(crate) use channel::SharedGroup;
+pub(crate) use join::{is_rendezvous, join, threads};
+pub(crate) use layout::footprint;
+pub(crate) use member::Member;
+pub(crate) use memory::Span;
+
+/// Bytes of a message that [`Send`](crate::CollectiveKind::Send) takes without waiting for the receiver, when no
+/// other message from the same source to the same destination is under way in the group.
+pub const SEND_CAPACITY: usize = layout::RING - messages::HEADER;

@@ -1,0 +1,112 @@
+//! Waiting for a counter that another rank writes.
+
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::time::{Duration, Instant};
+
+use rustix::thread::futex;
+use rustix::thread::futex::Timespec;
+
+use super::layout::WAITERS;
+use super::memory::Region;
+use crate::Result;
+
+/// How often a sleeping rank looks whether its peers still live.
+const TICK: Duration = Duration::from_millis(20);
+
+/// A counter in a region, with the number of those who sleep on it.
+#[derive(Clone, Copy)]
+pub(crate) struct Counter<'a> {
+    value: &'a AtomicU32,
+    waiters: &'a AtomicU32,
+}
+
+/// How long a rank spins before it sleeps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    spins: u32,
+    yields: u32,
+}
+
+impl Patience {
+    /// For a world of `size` ranks on this machine: with more ranks than cores, spinning keeps others from
+    /// working.
+    pub(crate) fn new(size: usize) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        if size > cores { Patience { spins: 20, yields: 10 } } else { Patience { spins: 2000, yields: 10 } }
+    }
+}
+
+impl<'a> Counter<'a> {
+    /// The counter at an offset.
+    pub(crate) fn at(region: &'a Region, offset: usize) -> Self {
+        Counter { value: region.word(offset), waiters: region.word(offset + WAITERS) }
+    }
+
+    /// Its value; everything that was written before it was stored is visible.
+    pub(crate) fn load(self) -> u32 {
+        self.value.load(Ordering::Acquire)
+    }
+
+    /// Whether it has come to `target`; counters wrap.
+    pub(crate) fn reached(self, target: u32) -> bool {
+        self.load().wrapping_sub(target).cast_signed() >= 0
+    }
+
+    /// Stores a value and wakes those who sleep on it.
+    pub(crate) fn publish(self, value: u32) {
+        self.value.store(value, Ordering::Release);
+        fence(Ordering::SeqCst);
+        if self.waiters.load(Ordering::Relaxed) > 0 {
+            // Whoever is not woken by this looks again after a tick.
+            let _ = futex::wake(self.value, futex::Flags::empty(), u32::MAX >> 1);
+        }
+    }
+
+    /// Waits until `ready`. About every tick `check` is told how long it has taken, and may give up.
+    pub(crate) fn wait(
+        self,
+        patience: Patience,
+        ready: impl Fn(u32) -> bool,
+        mut check: impl FnMut(Duration) -> Result<()>,
+    ) -> Result<()> {
+        if self.spin(patience, &ready) {
+            return Ok(());
+        }
+        let since = Instant::now();
+        loop {
+            let value = self.load();
+            if ready(value) {
+                return Ok(());
+            }
+            self.sleep(value);
+            if ready(self.load()) {
+                return Ok(());
+            }
+            check(since.elapsed())?;
+        }
+    }
+
+    fn spin(self, patience: Patience, ready: &impl Fn(u32) -> bool) -> bool {
+        for _ in 0..patience.spins {
+            if ready(self.load()) {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        for _ in 0..patience.yields {
+            if ready(self.load()) {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        false
+    }
+
+    fn sleep(self, value: u32) {
+        let tick = Timespec { tv_sec: 0, tv_nsec: TICK.as_nanos() as i64 };
+        self.waiters.fetch_add(1, Ordering::SeqCst);
+        // An error means that the value changed, the tick passed, or a signal came: the caller looks in any case.
+        let _ = futex::wait(self.value, futex::Flags::empty(), value, Some(&tick));
+        self.waiters.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,126 @@
+//! The text form: nothing is lost, and no text does harm.
+
+mod support;
+
+use mslite_graph_opt::{Error, Graph};
+use proptest::prelude::*;
+use support::generate::{Palette, graphs};
+
+const EXAMPLE: &str = r#"
+# Names of values are free; types and origins may be left out.
+graph "mlp" {
+  input %x "x" : f32[batch, 3]
+  state %count "count" : i64[] = [41]
+  constant %w "weight" : f32[3, 2] = [1, 2.5, -0.0, nan, inf, 1e-3]
+  constant %one "" : i64[] = [1]
+  %h = matmul(activation=clip(low=0.0, high=6.0)) %x, %w @"Default/\"a\"\u{a}"
+  %v, %i = top_k(k=1, axis=1, largest=true) %h : f32[batch, 1], i32[batch, 1]
+  collective(op=send(dest=1, tag=-3) group="g, \"h\"", ranks=[0, 1]) %v
+  %n = add %count, %one
+  output "values" %v
+  output "indices" %i
+  next %count = %n
+}
+"#;
+
+const NORMAL: &str = r#"graph "mlp" {
+  input %0 "x" : f32[batch, 3]
+  state %1 "count" : i64[] = [41]
+  constant %2 "weight" : f32[3, 2] = [1.0, 2.5, -0.0, nan, inf, 0.001]
+  constant %3 "" : i64[] = [1]
+  %4 = matmul(activation=clip(low=0.0, high=6.0)) %0, %2 : f32[batch, 2] @"Default/\"a\"\u{a}"
+  %5, %6 = top_k(k=1, axis=1, largest=true) %4 : f32[batch, 1], i32[batch, 1]
+  collective(op=send(dest=1, tag=-3) group="g, \"h\"", ranks=[0, 1]) %5
+  %7 = add %1, %3 : i64[]
+  output "values" %5
+  output "indices" %6
+  next %1 = %7
+}
+"#;
+
+#[test]
+fn free_text_gets_the_normal_form() {
+    let graph: Graph = EXAMPLE.parse().unwrap();
+    assert_eq!(graph.to_string(), NORMAL);
+    assert_eq!(graph.nodes().next().unwrap().1.origin.as_ref(), "Default/\"a\"\n");
+}
+
+#[test]
+fn a_summary_leaves_data_out_and_cannot_be_read() {
+    let text = "graph \"g\" {\nconstant %0 \"\" : u8[20] = hex:0102030405060708090a0b0c0d0e0f1011121314\n}";
+    let graph: Graph = text.parse().unwrap();
+    let summary = graph.summary().to_string();
+    assert!(summary.contains("= <20 elements>"), "{summary}");
+    let error = summary.parse::<Graph>().unwrap_err().to_string();
+    assert_eq!(error, "line 2: the data was left out of this text (a summary); write the graph in full");
+}
+
+#[test]
+fn errors_name_the_line() {
+    for (from, to, line, reason) in [
+        ("%x, %w @", "%x, %wrong @", 8, "%wrong is not defined before"),
+        ("f32[batch, 1], i32", "f32[batch, 2], i32", 9, "not what is written"),
+        ("%n = add", "%n = sum", 11, "`sum` is not an operation"),
+        ("k=1, ", "", 9, "attribute k is missing"),
+        ("k=1", "k=1, j=2", 9, "attribute `j` is not expected here"),
+        ("%v, %i = top_k", "%v = top_k", 9, "top_k has 2 results, not 1"),
+        ("next %count", "next %x", 14, "is not a state"),
+        ("f32[3, 2] = [1,", "f32[3, 2] = [", 6, "24 bytes, but there are 20"),
+        ("f32[3, 2]", "f32[3, -2]", 6, "-2 is not an extent"),
+        ("\n}", "", 14, "the graph has no `}`"),
+        ("%count, %one", "%count, %w", 11, "differ in type"),
+        ("%one \"\"", "%w \"\"", 7, "%w is defined twice"),
+    ] {
+        let text = EXAMPLE.replacen(from, to, 1);
+        assert_ne!(text, EXAMPLE, "{from}");
+        match text.parse::<Graph>() {
+            Err(Error::Parse { line: actual, reason: text }) => {
+                assert_eq!(actual, line, "{text}");
+                assert!(text.contains(reason), "{text}");
+            }
+            other => panic!("{to}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn extents_that_grow_from_node_to_node_are_refused() {
+    let mut text = "graph \"g\" {\ninput %a \"a\" : f32[p]\ninput %b \"b\" : f32[q]\n".to_owned();
+    for i in 0..200 {
+        let (x, y) = match i {
+            0 => ("a".to_owned(), "b".to_owned()),
+            1 => ("b".to_owned(), "0".to_owned()),
+            i => ((i - 2).to_string(), (i - 1).to_string()),
+        };
+        text += &format!("%{i} = add %{x}, %{y}\n");
+    }
+    let error = (text + "}").parse::<Graph>().unwrap_err().to_string();
+    assert!(error.contains("too long"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_lost(graph in graphs(Palette::All, 40)) {
+        let text = graph.to_string();
+        let read = text.parse::<Graph>();
+        prop_assert_eq!(read.as_ref(), Ok(&graph), "{}", text);
+    }
+
+    #[test]
+    fn no_text_does_harm(
+        graph in graphs(Palette::All, 20),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..5usize, "[-{}()\\[\\]=,%@:\"0-9a-z \n]{0,3}"), 1..8),
+    ) {
+        let mut text: Vec<char> = graph.to_string().chars().collect();
+        for (at, length, new) in edits {
+            let at = at.index(text.len());
+            let end = (at + length).min(text.len());
+            text.splice(at..end, new.chars());
+        }
+        if let Ok(graph) = text.into_iter().collect::<String>().parse::<Graph>() {
+            prop_assert_eq!(graph.to_string().parse::<Graph>().map_err(|e| e.to_string()), Ok(graph));
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! A built model: compiled once, run many times, by several callers at once.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use mslite_collective::World;
+use mslite_graph_opt::ir::Port;
+use mslite_graph_opt::{Graph, Op, specialise};
+use mslite_tensor::{Dims, HostBuffer, Shape, Tensor, TensorSpec};
+
+use crate::backend::Groups;
+use crate::plan::{Fallback, NamedDevice, Plan};
+use crate::program::{Program, RunState};
+use crate::schedule::{GroupRanks, Schedule, compare};
+use crate::{Error, ErrorKind, Result};
+
+/// How to build a session.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct SessionOptions {
+    /// What happens to nodes that the first device does not take.
+    pub fallback: Fallback,
+    /// This process's place among the ranks, for graphs with collectives.
+    pub world: Option<Arc<World>>,
+    /// World ranks of groups that the model names but does not list.
+    pub groups: GroupRanks,
+}
+
+impl SessionOptions {
+    /// One rank of several.
+    #[must_use]
+    pub fn with_world(mut self, world: Arc<World>) -> Self {
+        self.world = Some(world);
+        self
+    }
+
+    /// Ranks of named groups.
+    #[must_use]
+    pub fn with_groups(mut self, groups: GroupRanks) -> Self {
+        self.groups = groups;
+        self
+    }
+
+    /// What happens to nodes that the first device does not take.
+    #[must_use]
+    pub fn with_fallback(mut self, fallback: Fallback) -> Self {
+        self.fallback = fallback;
+        self
+    }
+}
+
+/// A built model.
+///
+/// Runs of several threads go on at once, each with memory of its own, unless the model has state or collectives:
+/// then they take turns.
+#[derive(Debug)]
+pub struct Session {
+    graph: Arc<Graph>,
+    plan: Plan,
+    devices: Vec<NamedDevice>,
+    groups: Groups,
+    world: Option<Arc<World>>,
+    base: Option<Arc<Program>>,
+    idle: Mutex<Vec<RunState>>,
+    turn: Mutex<States>,
+    takes_turns: bool,
+}
+
+/// What the model keeps between runs: for each state what it holds, and memory for what it will hold next.
+#[derive(Debug)]
+pub(crate) struct States {
+    pub(crate) current: Vec<HostBuffer>,
+    pub(crate) next: Vec<HostBuffer>,
+}
+
+impl Session {
+    /// Plans and compiles `graph` for `devices`, of which the first is preferred. Ranks compare what they will
+    /// exchange before they compile.
+    ///
+    /// # Errors
+    /// `Unsupported` when nodes are left over, `InvalidArgument` when the model needs ranks or groups that are
+    /// not there, `PlanMismatch` when the ranks' models do not fit each other, `PeerLost` and `Timeout` when a
+    /// rank does not come, and what the devices report.
+    pub fn build(graph: Graph, devices: Vec<NamedDevice>, options: SessionOptions) -> Result<Session> {
+        let rank = options.world.as_ref().map(|world| world.rank());
+        let at_rank = |error: Error| match rank {
+            Some(rank) => error.with("rank", rank),
+            None => error,
+        };
+        let plan = Plan::new(&graph, &devices, options.fallback).map_err(at_rank)?;
+        let groups = join_groups(&graph, &options)?;
+        let states = States::new(&graph)?;
+        let takes_turns = !graph.states().is_empty() || has_collectives(&graph);
+        let mut session = Session {
+            graph: Arc::new(graph),
+            plan,
+            devices,
+            groups,
+            world: options.world,
+            base: None,
+            idle: Mutex::default(),
+            turn: Mutex::new(states),
+            takes_turns,
+        };
+        if session.compiles_once() {
+            let program = Program::compile(session.graph.clone(), &session.plan, &session.devices);
+            session.base = Some(Arc::new(program.map_err(at_rank)?));
+        }
+        Ok(session)
+    }
+
+    /// The graph that it runs.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// How the graph is divided.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Inputs in the order of the model.
+    pub fn inputs(&self) -> &[Port] {
+        self.graph.inputs()
+    }
+
+    /// Outputs in the order of the model.
+    pub fn outputs(&self) -> &[Port] {
+        self.graph.outputs()
+    }
+
+    /// Types of the outputs for inputs of these extents.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the extents do not fit the model.
+    pub fn output_specs(&self, dims: &[&[usize]]) -> Result<Vec<TensorSpec>> {
+        let specs =
+            |graph: &Graph| graph.outputs().iter().map(|port| graph.spec(port.value).clone()).collect();
+        let fixed = self.graph.outputs().iter().all(|port| self.graph.spec(port.value).shape.is_fixed());
+        Ok(if fixed { specs(&self.graph) } else { specs(&specialise(&self.graph, dims)?) })
+    }
+
+    /// Runs once and gives new tensors.
+    ///
+    /// # Errors
+    /// As [`Session::run_into`].
+    pub fn run(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+        self.check_inputs(inputs)?;
+        let dims: Vec<&[usize]> = inputs.iter().map(|tensor| tensor.dims()).collect();
+        let mut outputs = Vec::with_capacity(self.outputs().len());
+        for spec in self.output_specs(&dims)? {
+            let dims = spec.shape.as_fixed().ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Unsupported,
+                    format!("the extents of an output {spec} follow from data"),
+                )
+            })?;
+            outputs.push(Tensor::zeros(spec.dtype, &dims)?);
+        }
+        self.run_into(inputs, &mut outputs)?;
+        Ok(outputs)
+    }
+
+    /// Runs once into tensors that the caller provides. With inputs of the same extents as before it allocates
+    /// nothing.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when tensors do not fit the model; `PeerLost`, `Timeout`, `PlanMismatch` from
+    /// collectives; what the devices report. After a failure states hold what they held before.
+    pub fn run_into(&self, inputs: &[&Tensor], outputs: &mut [Tensor]) -> Result<()> {
+        self.check_inputs(inputs)?;
+        if self.takes_turns {
+            let mut states = lock(&self.turn)?;
+            let mut state = self.idle_state(inputs)?;
+            let result = state.run(inputs, outputs, Some(&mut states));
+            if let (Err(error), Some(world)) = (&result, &self.world) {
+                world.abort(&error.to_string());
+            }
+            self.put_back(state, &result)?;
+            return result.map_err(|error| self.at_rank(error));
+        }
+        let mut state = self.idle_state(inputs)?;
+        let result = state.run(inputs, outputs, None);
+        self.put_back(state, &result)?;
+        result
+    }
+
+    fn at_rank(&self, error: Error) -> Error {
+        match &self.world {
+            Some(world) => error.with("rank", world.rank()),
+            None => error,
+        }
+    }
+
+    /// Whether one compilation serves inputs of all extents.
+    fn compiles_once(&self) -> bool {
+        let fixed = self.graph.values().all(|(_, value)| value.spec.shape.is_fixed());
+        let one = self.plan.segments.len() <= 1;
+        fixed || (one && self.devices.iter().all(|d| d.device.capability().symbolic_shapes))
+    }
+
+    /// A run state for inputs of these extents: an idle one if there is one.
+    fn idle_state(&self, inputs: &[&Tensor]) -> Result<RunState> {
+        let mut idle = lock(&self.idle)?;
+        if let Some(at) = idle.iter().rposition(|state| state.fits(inputs)) {
+            return Ok(idle.swap_remove(at));
+        }
+        let reusable = self.base.is_some().then(|| idle.pop()).flatten();
+        drop(idle);
+        match (&self.base, reusable) {
+            (Some(_), Some(mut state)) => {
+                state.resize(inputs)?;
+                Ok(state)
+            }
+            (Some(program), None) => RunState::new(program.clone(), &self.groups, inputs),
+            (None, _) => {
+                let dims: Vec<&[usize]> = inputs.iter().map(|tensor| tensor.dims()).collect();
+                let graph = Arc::new(specialise(&self.graph, &dims)?);
+                let program = Program::compile(graph, &self.plan, &self.devices)?;
+                RunState::new(Arc::new(program), &self.groups, inputs)
+            }
+        }
+    }
+
+    /// Keeps a state for later runs; one that failed may hold anything, so it goes.
+    fn put_back(&self, state: RunState, result: &Result<()>) -> Result<()> {
+        if result.is_ok() {
+            lock(&self.idle)?.push(state);
+        }
+        Ok(())
+    }
+
+    fn check_inputs(&self, inputs: &[&Tensor]) -> Result<()> {
+        let fail = |message: String| Err(Error::new(ErrorKind::InvalidArgument, message));
+        let ports = self.inputs();
+        if inputs.len() != ports.len() {
+            let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
+            return fail(format!(
+                "the model takes {} inputs ({}), not {}",
+                ports.len(),
+                names.join(", "),
+                inputs.len()
+            ));
+        }
+        for (i, (port, tensor)) in ports.iter().zip(inputs).enumerate() {
+            let spec = self.graph.spec(port.value);
+            if spec.dtype != tensor.dtype() || !may_have_dims(&spec.shape, tensor.dims()) {
+                return fail(format!("input {i} {:?} takes {spec}, not {}", port.name, tensor.spec()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether fixed extents agree; what symbols stand for is checked when the graph is specialised.
+fn may_have_dims(shape: &Shape, dims: &[usize]) -> bool {
+    shape.dims().is_none_or(|expected| {
+        expected.len() == dims.len()
+            && expected.iter().zip(dims).all(|(e, &d)| e.as_usize().is_none_or(|e| e == d))
+    })
+}
+
+fn has_collectives(graph: &Graph) -> bool {
+    graph.nodes().any(|(_, node)| matches!(node.op, Op::Collective(_)))
+}
+
+impl States {
+    fn new(graph: &Graph) -> Result<Self> {
+        let buffers = || -> Result<Vec<HostBuffer>> {
+            let zeroed = |state: &mslite_graph_opt::ir::State| {
+                HostBuffer::zeroed(state.initial.dtype(), state.initial.dims())
+            };
+            Ok(graph.states().iter().map(zeroed).collect::<Result<_, _>>()?)
+        };
+        let states = States { current: buffers()?, next: buffers()? };
+        for (state, buffer) in graph.states().iter().zip(&states.current) {
+            crate::program::copy_into(state.initial.bytes(), buffer);
+        }
+        Ok(states)
+    }
+}
+
+/// The communicators of all groups that the graph names, after the ranks have compared their schedules. A rank
+/// whose model has no collectives compares, too: the others' models may have some.
+fn join_groups(graph: &Graph, options: &SessionOptions) -> Result<Groups> {
+    let Some(world) = &options.world else {
+        if !has_collectives(graph) {
+            return Ok(Groups::none());
+        }
+        let message = "the model exchanges data with other ranks, but this process is alone; start all ranks \
+                       (`mslite run --ranks N`, `mslite launch`, mpirun)";
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    };
+    let ranks = group_ranks(graph, options, world.size())?;
+    agree(graph, &ranks, world)?;
+    let mut groups = Groups::none();
+    for (name, ranks) in ranks {
+        let collective = world.group(name.as_str(), &ranks)?;
+        groups.insert(name, collective);
+    }
+    Ok(groups)
+}
+
+/// World ranks of each group: all ranks for the world group, else what the options or the model say.
+fn group_ranks(graph: &Graph, options: &SessionOptions, size: usize) -> Result<GroupRanks> {
+    let mut groups = GroupRanks::new();
+    for (_, node) in graph.nodes() {
+        let Op::Collective(collective) = &node.op else { continue };
+        let name = &collective.op.group;
+        let fail =
+            |message: String| Err(Error::new(ErrorKind::InvalidArgument, message).with("node", &node.origin));
+        let ranks = match (name.is_world(), options.groups.get(name), &collective.ranks) {
+            (true, _, _) => (0..size).collect(),
+            (false, Some(ranks), _) | (false, None, Some(ranks)) => ranks.clone(),
+            (false, None, None) => {
+                return fail(format!(
+                    "the ranks of group {:?} are not known; give a group file (group_info_file)",
+                    name.as_str()
+                ));
+            }
+        };
+        let stated = collective.size.or(collective.ranks.as_ref().map(Vec::len));
+        if stated.is_some_and(|stated| stated != ranks.len()) {
+            let stated = stated.unwrap_or_default();
+            let what = if name.is_world() { "ranks".to_owned() } else { format!("ranks of group {name:?}") };
+            return fail(format!("the model was sliced for {stated} {what}, but there are {}", ranks.len()));
+        }
+        if let Some(rank) = ranks.iter().find(|&&rank| rank >= size) {
+            return fail(format!("group {:?} has rank {rank}, but there are {size} ranks", name.as_str()));
+        }
+        groups.insert(name.clone(), ranks);
+    }
+    Ok(groups)
+}
+
+/// Compares the schedules of all ranks. A rank that finds a fault in its own tells the others.
+fn agree(graph: &Graph, groups: &GroupRanks, world: &World) -> Result<()> {
+    let mine = Schedule::new(graph, groups, world.rank());
+    let bytes = match &mine {
+        Ok(schedule) => [b"+".as_slice(), &schedule.encode()].concat(),
+        Err(error) => format!("-{error}").into_bytes(),
+    };
+    let all = world.exchange(&bytes)?;
+    mine?;
+    let mut schedules = Vec::with_capacity(all.len());
+    for (rank, bytes) in all.iter().enumerate() {
+        let schedule = match bytes.split_first() {
+            Some((b'+', rest)) => Schedule::decode(rest),
+            Some((b'-', rest)) => {
+                let message = String::from_utf8_lossy(rest).into_owned();
+                return Err(Error::new(ErrorKind::PlanMismatch, message));
+            }
+            _ => None,
+        };
+        schedules.push(schedule.ok_or_else(|| {
+            let message =
+                format!("rank {rank} speaks another version of the protocol; use one version everywhere");
+            Error::new(ErrorKind::PlanMismatch, message)
+        })?);
+    }
+    compare(&schedules)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
+    mutex
+        .lock()
+        .map_err(|_| Error::new(ErrorKind::Internal, "an earlier run panicked; build the model again"))
+}
+
+/// Extents of tensors, kept inline.
+pub(crate) fn dims_of(tensors: &[&Tensor]) -> Vec<Dims> {
+    tensors.iter().map(|tensor| Dims::from_slice(tensor.dims())).collect()
+}
