@@ -11,9 +11,9 @@ use mslite::{Context, Model, Result, Target};
 use ndarray::ArrayD;
 
 fn main() -> Result<()> {
-    let path = std::env::args().nth(1).unwrap_or_else(|| {
-        mslite_examples::model("matmul_row_tp2").join("rank").display().to_string()
-    });
+    let path = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| mslite_examples::model("matmul_row_tp2").join("rank").display().to_string());
 
     let mut context = Context::new();
     context.target = vec![Target::Cpu];

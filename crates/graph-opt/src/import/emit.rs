@@ -6,6 +6,7 @@ use mslite_tensor::{DType, Dim, Tensor, TensorSpec, bf16, f16};
 use smallvec::SmallVec;
 
 use super::item::Item;
+use super::known::is_small;
 use crate::ir::op::{Binary, Op, Reduce, ReduceKind, Slice, Unary};
 use crate::ir::{Graph, GraphBuilder, ValueId};
 use crate::{Error, Result};
@@ -15,7 +16,12 @@ use crate::{Error, Result};
 pub(super) struct Emitter {
     pub(super) builder: GraphBuilder,
     pub(super) origin: Arc<str>,
+    /// Operands of all nodes so far.
+    pub(super) operands: usize,
 }
+
+/// Most operands of all nodes together: a tuple may be an operand many times.
+const MAX_OPERANDS: usize = 1 << 24;
 
 impl Emitter {
     pub(super) fn graph(&self) -> &Graph {
@@ -62,12 +68,38 @@ impl Emitter {
     }
 
     pub(super) fn push(&mut self, op: Op, operands: &[ValueId]) -> Result<SmallVec<[ValueId; 1]>> {
-        self.builder.push(op, operands, &self.origin)
+        self.operands += operands.len();
+        if self.operands > MAX_OPERANDS {
+            let reason = format!("its nodes have more than {MAX_OPERANDS} operands");
+            return Err(self.unsupported("the model", reason));
+        }
+        let results = self.builder.push(op, operands, &self.origin)?;
+        for &result in &results {
+            self.check_dims(self.spec(result).shape.dims().unwrap_or_default())?;
+        }
+        Ok(results)
     }
 
     /// Appends an operation with one result.
     pub(super) fn op(&mut self, op: Op, operands: &[ValueId]) -> Result<ValueId> {
-        self.builder.push1(op, operands, &self.origin)
+        match self.push(op, operands)?[..] {
+            [result] => Ok(result),
+            ref results => Err(self.invalid(format!("{} results where one is expected", results.len()))),
+        }
+    }
+
+    /// Refuses extents whose product would take memory out of proportion.
+    fn check_dims(&self, dims: &[Dim]) -> Result<()> {
+        const MAX_TERMS: usize = 1 << 10;
+        let terms = |dim: &Dim| match dim.as_fixed() {
+            Some(_) => 1,
+            None => 1 + dim.to_string().matches(" + ").count() + dim.to_string().matches(" - ").count(),
+        };
+        let product = dims.iter().fold(1usize, |n, dim| n.saturating_mul(terms(dim)));
+        if product <= MAX_TERMS && dims.iter().all(is_small) {
+            return Ok(());
+        }
+        Err(self.unsupported("a shape", "its extents are too complicated; export with fixed shapes"))
     }
 
     /// A function of one tensor. Integers are converted to f32 where the function has real results, as
@@ -97,10 +129,12 @@ impl Emitter {
     }
 
     pub(super) fn reshape(&mut self, x: ValueId, dims: Vec<Dim>) -> Result<ValueId> {
+        self.check_dims(&dims)?;
         if self.spec(x).shape.dims() == Some(&dims) { Ok(x) } else { self.op(Op::Reshape(dims), &[x]) }
     }
 
     pub(super) fn broadcast(&mut self, x: ValueId, dims: Vec<Dim>) -> Result<ValueId> {
+        self.check_dims(&dims)?;
         if self.spec(x).shape.dims() == Some(&dims) { Ok(x) } else { self.op(Op::Broadcast(dims), &[x]) }
     }
 

@@ -1,3 +1,4 @@
+use std::ops::Deref;
 use std::sync::Arc;
 
 use mslite_tensor::{DType, Dim};
@@ -22,7 +23,7 @@ pub(super) enum Item {
     /// An element type.
     DType(DType),
     /// Several of them.
-    Tuple(Arc<[Item]>),
+    Tuple(Arc<Items>),
     /// A point in a chain of effects; which one, its [`Binding`] says.
     Monad,
     /// A weight by reference: what it holds depends on when it is read.
@@ -31,6 +32,22 @@ pub(super) enum Item {
     Function(Arc<Closure>),
     /// Something that inference does not need, by kind.
     Foreign(&'static str),
+}
+
+/// Elements of a tuple.
+#[derive(Debug)]
+pub(super) struct Items {
+    items: Box<[Item]>,
+    depth: usize,
+    len: usize,
+}
+
+impl Deref for Items {
+    type Target = [Item];
+
+    fn deref(&self) -> &[Item] {
+        &self.items
+    }
 }
 
 /// A function with leading arguments bound.
@@ -51,7 +68,34 @@ pub(super) struct Binding {
 
 impl Item {
     pub(super) fn tuple(items: impl IntoIterator<Item = Item>) -> Item {
-        Item::Tuple(items.into_iter().collect())
+        let items: Box<[Item]> = items.into_iter().collect();
+        let depth = 1 + items.iter().map(Item::depth).max().unwrap_or(0);
+        let len = items.iter().fold(0usize, |len, item| len.saturating_add(item.len()));
+        Item::Tuple(Arc::new(Items { items, depth, len }))
+    }
+
+    /// How deep tuples and closures nest in it.
+    fn depth(&self) -> usize {
+        match self {
+            Item::Tuple(items) => items.depth,
+            Item::Function(closure) => {
+                1 + closure.bound.iter().map(|binding| binding.item.depth()).max().unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Number of items when tuples are flattened.
+    fn len(&self) -> usize {
+        match self {
+            Item::Tuple(items) => items.len,
+            _ => 1,
+        }
+    }
+
+    /// Whether walking and flattening it takes memory and stack in proportion.
+    pub(super) fn is_reasonable(&self) -> bool {
+        self.depth() <= MAX_DEPTH && self.len() <= MAX_ELEMENTS
     }
 
     pub(super) fn tensors(values: impl IntoIterator<Item = ValueId>) -> Item {
@@ -83,3 +127,6 @@ impl Item {
 
 /// Most elements of a flattened tuple, so that nested tuples cannot take memory out of proportion.
 pub(super) const MAX_ELEMENTS: usize = 1 << 16;
+
+/// Deepest nesting of tuples and closures.
+pub(super) const MAX_DEPTH: usize = 128;

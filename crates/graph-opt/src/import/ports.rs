@@ -6,11 +6,8 @@ use mslite_mindir::{DataType, Model, Node, Type};
 use mslite_tensor::{Dim, Shape, TensorSpec};
 
 use super::emit::Emitter;
-use super::item::{Item, MAX_ELEMENTS};
+use super::item::{Item, MAX_DEPTH, MAX_ELEMENTS};
 use crate::Result;
-
-/// Deepest nesting of tuples.
-const MAX_DEPTH: usize = 64;
 
 /// Names in use, so that no name is given twice.
 #[derive(Debug, Default)]

@@ -57,6 +57,7 @@ impl<'m> Importer<'m> {
             emit: Emitter {
                 builder: GraphBuilder::new(&*model.graph.name),
                 origin: model.graph.name.clone(),
+                operands: 0,
             },
             bindings: HashMap::new(),
             uses: result_uses(model),
@@ -278,10 +279,14 @@ impl<'m> Importer<'m> {
                 self.read(item, time)?
             }
             "UpdateState" | "Print" => Item::Monad,
-            "Partial" => partial(operands).ok_or_else(|| self.emit.invalid("Partial needs a function"))?,
+            "Partial" => partial(operands)
+                .ok_or_else(|| self.emit.invalid("it needs a function, and not ever more arguments"))?,
             "Switch" | "switch" => self.switch(operands)?,
             _ => return self.lower(node, primitive, op_type, operands, time),
         };
+        if !item.is_reasonable() {
+            return Err(self.emit.unsupported(op_type, "tuples or closures nest too deep or are too large"));
+        }
         Ok(Binding { item, time })
     }
 
@@ -312,8 +317,8 @@ impl<'m> Importer<'m> {
             Some(_) => Ok(then.item),
             None => Err(self.emit.unsupported(
                 "control flow (Switch)",
-                "the condition is computed from data, which is not supported yet; use Select (ops.where), \
-                 or make the condition a constant",
+                "the condition is computed from data; loops and branches on data are not supported yet: \
+                 use Select (ops.where), or make the condition a constant",
             )),
         }
     }
@@ -433,7 +438,15 @@ impl<'m> Importer<'m> {
 
 fn partial(operands: Vec<Binding>) -> Option<Item> {
     let mut operands = operands.into_iter();
+    /// Most arguments that are bound one after the other.
+    const MAX_BOUND: usize = 256;
     let Item::Function(function) = operands.next()?.item else { return None };
+    if operands.len() == 0 {
+        return Some(Item::Function(function));
+    }
+    if !function.bound.is_empty() && function.bound.len() + operands.len() > MAX_BOUND {
+        return None;
+    }
     let bound = function.bound.iter().cloned().chain(operands).collect();
     Some(Item::Function(Arc::new(Closure { graph: function.graph, bound })))
 }

@@ -109,7 +109,7 @@ pub(in crate::import) fn all_to_all(call: &mut Call) -> Result<Item> {
     let x = call.emit.transpose(x, front)?;
     let x = call.emit.reshape(x, vec![&parts * &block[0], product(&block[1..])])?;
     let y = apply(call, CollectiveKind::AllToAll, x)?;
-    let y = call.emit.reshape(y, [&[parts.clone()], &block[..]].concat())?;
+    let y = call.emit.reshape(y, [std::slice::from_ref(&parts), &block[..]].concat())?;
     let back = (1..=joined).chain([0]).chain(joined + 1..rank).collect();
     let y = call.emit.transpose(y, back)?;
     block[joined] = &block[joined] * &parts;

@@ -36,7 +36,9 @@ pub(in crate::import) fn lower(call: &mut Call) -> Result<Item> {
     };
     let mut results = Vec::new();
     collect_specs(call, ty, &mut results)?;
-    let opaque = Opaque { primitive: call.op_type.into(), attributes, results, effect: call.effect };
+    // Exchanges with other ranks name a group; they must stay in order.
+    let effect = call.effect || attributes.contains_key("group");
+    let opaque = Opaque { primitive: call.op_type.into(), attributes, results, effect };
     let mut values = call.emit.push(Op::Opaque(opaque), &operands)?.into_iter();
     Ok(as_stated(ty, &mut values))
 }

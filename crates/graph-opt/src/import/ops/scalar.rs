@@ -180,7 +180,12 @@ pub(in crate::import) fn join(call: &mut Call) -> Result<Item> {
         Item::Tuple(items) => items.to_vec(),
         _ => Vec::new(),
     });
-    Ok(Item::tuple(items.take(crate::import::item::MAX_ELEMENTS)))
+    const MAX_JOINED: usize = 1024;
+    let items: Vec<Item> = items.take(MAX_JOINED + 1).collect();
+    if items.len() > MAX_JOINED {
+        return Err(call.unsupported(format!("it makes a tuple of more than {MAX_JOINED} elements")));
+    }
+    Ok(Item::tuple(items))
 }
 
 /// Primitives that run Python code stored in the file.
