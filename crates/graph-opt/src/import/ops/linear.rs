@@ -174,7 +174,7 @@ fn unrolled_lstm(call: &mut Call, x: ValueId, steps: usize) -> Result<Item> {
     let y = call.emit.concat(&outputs, 0)?;
     let last = vec![Dim::from(1), batch.clone(), Dim::from(hidden)];
     let (h, c) = (call.emit.reshape(h, last.clone())?, call.emit.reshape(c, last)?);
-    Ok(Item::tuple([Item::Tensor(y), Item::Tensor(h), Item::Tensor(c), Item::None, Item::None]))
+    Ok(Item::tuple([Item::Tensor(y), Item::Tensor(h), Item::Tensor(c), Item::UNMADE, Item::UNMADE]))
 }
 
 /// One step from the sums of the gates, in the order input, forget, cell, output.
