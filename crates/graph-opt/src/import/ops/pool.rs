@@ -92,7 +92,7 @@ pub(in crate::import) fn avg_pool2d(call: &mut Call) -> Result<ValueId> {
     let y = call.emit.op(Op::Pool2d(op), &[x])?;
     match divisor {
         Some(divisor) => {
-            let scale = (kernel[0] * kernel[1]) as f64 / divisor as f64;
+            let scale = kernel[0] as f64 * kernel[1] as f64 / divisor as f64;
             call.emit.with_scalar(Binary::Mul, y, scale)
         }
         None => Ok(y),
