@@ -216,6 +216,35 @@ fn primitives<'m>(model: &'m Model, types: &[&'m str]) -> Vec<&'m str> {
     nodes.filter_map(|op| types.iter().find(|name| **name == op).copied()).collect()
 }
 
+/// Flips bits of small real files: whatever still decodes must be imported or refused, without a panic.
+#[test]
+fn damaged_models_do_not_panic() {
+    let Some(models) = models() else { return };
+    let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = move |below: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed % below as u64) as usize
+    };
+    let mut imported = 0;
+    for path in walk(&models.join("format")) {
+        let bytes = fs::read(&path).unwrap();
+        for _ in 0..DAMAGES {
+            let mut bytes = bytes.clone();
+            for _ in 0..1 + next(3) {
+                let at = next(bytes.len());
+                bytes[at] ^= 1 << next(8);
+            }
+            let Ok(model) = Model::from_bytes(bytes.into(), &path, &OpenOptions::new()) else { continue };
+            imported += usize::from(import(&model, &ImportOptions::default()).is_ok());
+        }
+    }
+    assert!(imported > 0, "some damage is harmless");
+}
+
+const DAMAGES: usize = 40;
+
 /// Prints what is carried verbatim and what is refused; run with `--ignored --nocapture`.
 #[test]
 #[ignore = "a report, not a check"]

@@ -18,7 +18,7 @@ pub(super) enum Item {
     Bool(bool),
     /// Text.
     Text(Arc<str>),
-    /// An absent optional argument, or a result that nobody uses.
+    /// An absent optional argument.
     None,
     /// An element type.
     DType(DType),
@@ -67,6 +67,9 @@ pub(super) struct Binding {
 }
 
 impl Item {
+    /// A result that nobody uses, or that inference does not make.
+    pub(super) const UNMADE: Item = Item::Foreign("result that inference does not make");
+
     pub(super) fn tuple(items: impl IntoIterator<Item = Item>) -> Item {
         let items: Box<[Item]> = items.into_iter().collect();
         let depth = 1 + items.iter().map(Item::depth).max().unwrap_or(0);

@@ -108,7 +108,7 @@ fn sliced(x: &[Dim], slice: &Slice) -> Option<Vec<Dim>> {
         return None;
     };
     let (start, size) = (start.as_fixed()?, size.as_usize()?);
-    let at = |i: usize| usize::try_from(start + i64::try_from(i).ok()? * step).ok();
+    let at = |i: usize| usize::try_from(start.checked_add(i64::try_from(i).ok()?.checked_mul(*step)?)?).ok();
     (0..size.min(MAX_ELEMENTS)).map(|i| x.get(at(i)?).cloned()).collect()
 }
 

@@ -1,6 +1,6 @@
 //! Inputs and outputs of the entry graph, with the names that users see.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use mslite_mindir::{DataType, Model, Node, Type};
 use mslite_tensor::{Dim, Shape, TensorSpec};
@@ -9,18 +9,19 @@ use super::emit::Emitter;
 use super::item::{Item, MAX_DEPTH, MAX_ELEMENTS};
 use crate::Result;
 
-/// Names in use, so that no name is given twice.
+/// Names in use, each with the number to try next.
 #[derive(Debug, Default)]
-pub(super) struct Names(HashSet<String>);
+pub(super) struct Names(HashMap<String, usize>);
 
 impl Names {
     pub(super) fn unique(&mut self, name: &str) -> String {
         let mut candidate = name.to_owned();
-        let mut n = 1usize;
-        while !self.0.insert(candidate.clone()) {
-            candidate = format!("{name}_{n}");
-            n += 1;
+        while self.0.contains_key(&candidate) {
+            let next = self.0.entry(name.to_owned()).or_insert(1);
+            candidate = format!("{name}_{next}");
+            *next += 1;
         }
+        self.0.insert(candidate.clone(), 1);
         candidate
     }
 }

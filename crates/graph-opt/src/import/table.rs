@@ -256,6 +256,4 @@ const TABLE: &[(&str, Lowering)] = &[
     ("Receive", C(collective::receive)), ("AlltoAll", C(collective::all_to_all)), ("AllToAll", C(collective::all_to_all)),
     ("Barrier", C(collective::barrier)), ("BatchISendIRecv", C(collective::batch)),
 
-    // Not from files.
-    ("PyExecute", C(scalar::refused)), ("PyInterpret", C(scalar::refused)), ("PyFunc", C(scalar::refused)),
 ];

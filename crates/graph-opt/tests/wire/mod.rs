@@ -1,7 +1,7 @@
 //! Writes small MindIR files by hand.
 
 /// A graph in the making. Inputs are f32 matrices of 2 by 3.
-pub struct Function {
+pub(crate) struct Function {
     name: String,
     nodes: Vec<u8>,
     inputs: Vec<u8>,
@@ -9,11 +9,11 @@ pub struct Function {
 }
 
 impl Function {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Function { name: name.to_owned(), nodes: Vec::new(), inputs: Vec::new(), output: Vec::new() }
     }
 
-    pub fn input(&mut self, name: &str) -> &mut Self {
+    pub(crate) fn input(&mut self, name: &str) -> &mut Self {
         let tensor = [number(1, 2), number(1, 3), number(2, 1)].concat();
         let symbol = format!("{}:{name}", self.name);
         self.inputs.extend(bytes(5, &[text(1, &symbol), bytes(2, &tensor)].concat()));
@@ -21,7 +21,7 @@ impl Function {
     }
 
     /// An integer constant.
-    pub fn int(&mut self, name: &str, value: u64) -> &mut Self {
+    pub(crate) fn int(&mut self, name: &str, value: u64) -> &mut Self {
         let attribute = [text(1, "value"), number(3, value), number(16, 7)].concat();
         let node = [text(2, name), text(3, name), text(4, "Constant"), bytes(5, &attribute)].concat();
         self.nodes.extend(bytes(1, &node));
@@ -29,7 +29,7 @@ impl Function {
     }
 
     /// A primitive with its name as the operator type, as old files have it. The result is `<graph>:<name>:1`.
-    pub fn apply(&mut self, name: &str, op_type: &str, operands: &[&str]) -> &mut Self {
+    pub(crate) fn apply(&mut self, name: &str, op_type: &str, operands: &[&str]) -> &mut Self {
         let symbol = format!("{}:{name}:1", self.name);
         let mut node: Vec<u8> = operands.iter().flat_map(|operand| text(1, operand)).collect();
         node.extend([text(2, &symbol), text(3, &symbol), text(4, op_type)].concat());
@@ -38,11 +38,11 @@ impl Function {
         self
     }
 
-    pub fn call(&mut self, name: &str, function: &str, operands: &[&str]) -> &mut Self {
+    pub(crate) fn call(&mut self, name: &str, function: &str, operands: &[&str]) -> &mut Self {
         self.apply(name, &format!("REF::{function}"), operands)
     }
 
-    pub fn output(&mut self, symbol: &str) {
+    pub(crate) fn output(&mut self, symbol: &str) {
         self.output = bytes(6, &text(1, symbol));
     }
 
@@ -52,7 +52,7 @@ impl Function {
 }
 
 /// The file: the first graph is the entry.
-pub fn model(functions: &[Function]) -> Vec<u8> {
+pub(crate) fn model(functions: &[Function]) -> Vec<u8> {
     let mut file = [text(1, "1.1"), text(2, "MindSpore"), text(5, "2.10.0")].concat();
     for (i, function) in functions.iter().enumerate() {
         file.extend(bytes(if i == 0 { 7 } else { 8 }, &function.message()));

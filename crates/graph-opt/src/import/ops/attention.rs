@@ -48,7 +48,7 @@ pub(in crate::import) fn flash_attention(call: &mut Call) -> Result<Item> {
         scale: call.float_or(12, "scale_value", 1.0)?,
     };
     let y = attention(call, &heads, &options)?;
-    Ok(Item::tuple([Item::None, Item::None, Item::None, Item::Tensor(y)]))
+    Ok(Item::tuple([Item::UNMADE, Item::UNMADE, Item::UNMADE, Item::Tensor(y)]))
 }
 
 /// Larger than any length.

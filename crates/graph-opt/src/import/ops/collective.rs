@@ -84,7 +84,7 @@ fn received(call: &Call, dims: &[i64], dtype: DType) -> Result<TensorSpec> {
 pub(in crate::import) fn barrier(call: &mut Call) -> Result<Item> {
     let op = collective(call, CollectiveKind::Barrier, None)?;
     call.emit.push(Op::Collective(op), &[])?;
-    Ok(Item::None)
+    Ok(Item::UNMADE)
 }
 
 /// `(x)` with `split_count`, `split_dim` and `concat_dim`: parts along one axis are exchanged and joined along
@@ -135,7 +135,7 @@ pub(in crate::import) fn batch(call: &mut Call) -> Result<Item> {
             let x = tensors.next().ok_or_else(|| call.invalid("an operand is missing"))?;
             let op = collective(call, CollectiveKind::Send { dest: peer, tag: 0 }, None)?;
             call.emit.push(Op::Collective(op), &[x])?;
-            results.push(Item::None);
+            results.push(Item::UNMADE);
             continue;
         }
         let spec = nth_spec(call, &shapes, &dtypes, receives)?;

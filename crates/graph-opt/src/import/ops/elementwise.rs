@@ -352,7 +352,7 @@ fn halves(call: &mut Call) -> Result<(ValueId, ValueId)> {
 /// Inference keeps everything: `(x, mask)`, and the mask is not made.
 pub(in crate::import) fn dropout(call: &mut Call) -> Result<Item> {
     let x = call.tensor(0, "x")?;
-    Ok(Item::tuple([Item::Tensor(x), Item::None]))
+    Ok(Item::tuple([Item::Tensor(x), Item::UNMADE]))
 }
 
 pub(in crate::import) fn div_mod(call: &mut Call) -> Result<ValueId> {

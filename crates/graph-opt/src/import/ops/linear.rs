@@ -134,31 +134,30 @@ pub(in crate::import) fn lstm(call: &mut Call) -> Result<Item> {
 }
 
 fn unrolled_lstm(call: &mut Call, x: ValueId, steps: usize) -> Result<Item> {
-    let input = call.int_or(ATTRIBUTE, "input_size", 0)?;
-    let hidden = call.int_or(ATTRIBUTE, "hidden_size", 0)?;
+    let input = Dim::from(call.int_or(ATTRIBUTE, "input_size", 0)?);
+    let hidden = Dim::from(call.int_or(ATTRIBUTE, "hidden_size", 0)?);
     let batch = call.emit.dims(x)?[1].clone();
     let state = |call: &mut Call, position, name: &str| {
         let x = call.tensor(position, name)?;
-        call.emit.reshape(x, vec![batch.clone(), Dim::from(hidden)])
+        call.emit.reshape(x, vec![batch.clone(), hidden.clone()])
     };
     let (mut h, mut c) = (state(call, 1, "h")?, state(call, 2, "c")?);
     let packed = call.tensor(3, "weights")?;
     let count = product(&call.emit.dims(packed)?);
     let packed = call.emit.reshape(packed, vec![count])?;
-    let gates = Dim::from(4 * hidden);
-    let part = |call: &mut Call, start: i64, columns: i64| {
-        let size = Dim::from(4 * hidden * columns);
-        let part = call.emit.narrow(packed, 0, Dim::from(start), size)?;
-        call.emit.reshape(part, vec![gates.clone(), Dim::from(columns)])
+    let gates = &Dim::from(4) * &hidden;
+    let part = |call: &mut Call, start: Dim, columns: &Dim| {
+        let part = call.emit.narrow(packed, 0, start, &gates * columns)?;
+        call.emit.reshape(part, vec![gates.clone(), columns.clone()])
     };
-    let from_input = part(call, 0, input)?;
-    let from_hidden = part(call, 4 * hidden * input, hidden)?;
+    let from_input = part(call, Dim::from(0), &input)?;
+    let from_hidden = part(call, &gates * &input, &hidden)?;
     let times = |call: &mut Call, x: ValueId, weight: ValueId| {
         call.emit.op(Op::MatMul(MatMul { transpose_b: true, ..MatMul::default() }), &[x, weight])
     };
     let mut projected = times(call, x, from_input)?;
     if call.flag(ATTRIBUTE, "has_bias")? {
-        let start = Dim::from(4 * hidden * (input + hidden));
+        let start = &gates * &(&input + &hidden);
         let bias = call.emit.narrow(packed, 0, start, gates.clone())?;
         projected = call.emit.binary(Binary::Add, projected, bias)?;
     }
@@ -168,22 +167,22 @@ fn unrolled_lstm(call: &mut Call, x: ValueId, steps: usize) -> Result<Item> {
         let now = call.emit.reshape(now, vec![batch.clone(), gates.clone()])?;
         let recurrent = times(call, h, from_hidden)?;
         let sum = call.emit.binary(Binary::Add, now, recurrent)?;
-        (h, c) = lstm_step(call, sum, c, hidden)?;
-        outputs.push(call.emit.reshape(h, vec![Dim::from(1), batch.clone(), Dim::from(hidden)])?);
+        (h, c) = lstm_step(call, sum, c, &hidden)?;
+        outputs.push(call.emit.reshape(h, vec![Dim::from(1), batch.clone(), hidden.clone()])?);
     }
     let y = call.emit.concat(&outputs, 0)?;
-    let last = vec![Dim::from(1), batch.clone(), Dim::from(hidden)];
+    let last = vec![Dim::from(1), batch.clone(), hidden.clone()];
     let (h, c) = (call.emit.reshape(h, last.clone())?, call.emit.reshape(c, last)?);
-    Ok(Item::tuple([Item::Tensor(y), Item::Tensor(h), Item::Tensor(c), Item::None, Item::None]))
+    Ok(Item::tuple([Item::Tensor(y), Item::Tensor(h), Item::Tensor(c), Item::UNMADE, Item::UNMADE]))
 }
 
 /// One step from the sums of the gates, in the order input, forget, cell, output.
-fn lstm_step(call: &mut Call, sum: ValueId, c: ValueId, hidden: i64) -> Result<(ValueId, ValueId)> {
+fn lstm_step(call: &mut Call, sum: ValueId, c: ValueId, hidden: &Dim) -> Result<(ValueId, ValueId)> {
     let mut gates = [sum; 4];
     let functions = [Unary::Sigmoid, Unary::Sigmoid, Unary::Tanh, Unary::Sigmoid];
     for (i, (gate, f)) in gates.iter_mut().zip(functions).enumerate() {
         let start = Dim::from(i);
-        let part = call.emit.narrow(sum, 1, &start * &Dim::from(hidden), Dim::from(hidden))?;
+        let part = call.emit.narrow(sum, 1, &start * hidden, hidden.clone())?;
         *gate = call.emit.unary(f, part)?;
     }
     let [i, f, g, o] = gates;

@@ -35,7 +35,7 @@ pub(in crate::import) fn layer_norm_ext(call: &mut Call) -> Result<Item> {
             let moved = call.emit.with_scalar(Binary::Add, variance, epsilon)?;
             Item::Tensor(call.emit.unary(Unary::Rsqrt, moved)?)
         }
-        _ => Item::None,
+        _ => Item::UNMADE,
     };
     Ok(Item::tuple([Item::Tensor(y), mean, rstd]))
 }
@@ -64,7 +64,7 @@ fn normalised(
 /// Mean and variance over the axes from `axis` on, as far as they are used.
 fn statistics(call: &mut Call, x: ValueId, axis: usize) -> Result<(Item, Item)> {
     if !call.uses(1) && !call.uses(2) {
-        return Ok((Item::None, Item::None));
+        return Ok((Item::UNMADE, Item::UNMADE));
     }
     let axes: Vec<usize> = (axis..call.emit.rank(x)?).collect();
     let mean = call.emit.reduce(ReduceKind::Mean, x, axes.clone(), true)?;
@@ -100,7 +100,7 @@ fn rms(call: &mut Call, x: ValueId, gamma: ValueId, epsilon: f64, result: usize)
     let gamma = call.emit.cast(gamma, call.emit.dtype(x))?;
     let y = call.emit.op(Op::RmsNorm(Norm { axis, epsilon }), &[x, gamma])?;
     if !call.uses(result) {
-        return Ok((y, Item::None));
+        return Ok((y, Item::UNMADE));
     }
     let wide = call.emit.cast(x, DType::F32)?;
     let squares = call.emit.unary(Unary::Square, wide)?;
@@ -141,7 +141,7 @@ pub(in crate::import) fn batch_norm(call: &mut Call) -> Result<Item> {
     let y = call.emit.binary(Binary::Mul, x, scale)?;
     let y = call.emit.binary(Binary::Add, y, shift)?;
     let y = call.emit.cast(y, dtype)?;
-    Ok(Item::tuple([Item::Tensor(y), Item::None, Item::None, Item::None, Item::None]))
+    Ok(Item::tuple([Item::Tensor(y), Item::UNMADE, Item::UNMADE, Item::UNMADE, Item::UNMADE]))
 }
 
 /// `(input, num_groups, weight=None, bias=None, eps=1e-5) -> (y, mean, rstd)`
@@ -164,7 +164,7 @@ pub(in crate::import) fn group_norm(call: &mut Call) -> Result<Item> {
     }
     let (mean, variance) = statistics(call, grouped, 2)?;
     let (Item::Tensor(mean), Item::Tensor(variance)) = (mean, variance) else {
-        return Ok(Item::tuple([Item::Tensor(y), Item::None, Item::None]));
+        return Ok(Item::tuple([Item::Tensor(y), Item::UNMADE, Item::UNMADE]));
     };
     let moved = call.emit.with_scalar(Binary::Add, variance, epsilon)?;
     let rstd = call.emit.unary(Unary::Rsqrt, moved)?;

@@ -92,7 +92,7 @@ pub(in crate::import) fn avg_pool2d(call: &mut Call) -> Result<ValueId> {
     let y = call.emit.op(Op::Pool2d(op), &[x])?;
     match divisor {
         Some(divisor) => {
-            let scale = (kernel[0] * kernel[1]) as f64 / divisor as f64;
+            let scale = kernel[0] as f64 * kernel[1] as f64 / divisor as f64;
             call.emit.with_scalar(Binary::Mul, y, scale)
         }
         None => Ok(y),
@@ -188,7 +188,7 @@ fn with_index(call: &mut Call, first: usize) -> Result<Item> {
         count_padding: false,
     };
     let y = call.emit.op(Op::Pool2d(op), &[x])?;
-    Ok(Item::tuple([Item::Tensor(y), Item::None]))
+    Ok(Item::tuple([Item::Tensor(y), Item::UNMADE]))
 }
 
 pub(in crate::import) fn adaptive_avg_pool(call: &mut Call) -> Result<ValueId> {
@@ -201,7 +201,7 @@ pub(in crate::import) fn adaptive_max_pool(call: &mut Call) -> Result<Item> {
         return super::opaque::lower(call);
     }
     let y = adaptive(call, false)?;
-    Ok(Item::tuple([Item::Tensor(y), Item::None]))
+    Ok(Item::tuple([Item::Tensor(y), Item::UNMADE]))
 }
 
 /// Pooling to a size that divides the operand's.

@@ -187,10 +187,3 @@ pub(in crate::import) fn join(call: &mut Call) -> Result<Item> {
     }
     Ok(Item::tuple(items))
 }
-
-/// Primitives that run Python code stored in the file.
-pub(in crate::import) fn refused(call: &mut Call) -> Result<Item> {
-    Err(call.unsupported(
-        "it runs Python code, which is refused always; export the network in graph mode without it",
-    ))
-}
