@@ -117,6 +117,13 @@ fn power_of_two(n: f32) -> f32 {
     f32::from_bits(bits)
 }
 
+/// One of two numbers, both of which are computed: a branch would keep loops from being vector code.
+#[inline(always)]
+fn pick(condition: bool, a: f32, b: f32) -> f32 {
+    let mask = u32::from(condition).wrapping_neg();
+    f32::from_bits((a.to_bits() & mask) | (b.to_bits() & !mask))
+}
+
 /// Near 0 the odd Taylor-like polynomial of Cephes (tanhf), else through exp.
 #[inline(always)]
 fn tanh_f32(x: f32) -> f32 {
@@ -130,21 +137,21 @@ fn tanh_f32(x: f32) -> f32 {
     let near = p * z * x + x;
     let far = 1.0 - 2.0 / (exp_f32(2.0 * magnitude) + 1.0);
     let far = far.copysign(x);
-    if magnitude < 0.625 { near } else { far }
+    pick(magnitude < 0.625, near, far)
 }
 
 /// Cephes (ndtrf): an odd polynomial up to 1, else 1 - erfc.
 #[inline(always)]
 fn erf_f32(x: f32) -> f32 {
     let far = (1.0 - erfc_tail(x.abs())).copysign(x);
-    if x.abs() <= 1.0 { erf_near(x) } else { far }
+    pick(x.abs() <= 1.0, erf_near(x), far)
 }
 
 #[inline(always)]
 fn erfc_f32(x: f32) -> f32 {
     let tail = erfc_tail(x.abs());
-    let far = if x < 0.0 { 2.0 - tail } else { tail };
-    if x.abs() < 1.0 { 1.0 - erf_near(x) } else { far }
+    let far = pick(x < 0.0, 2.0 - tail, tail);
+    pick(x.abs() < 1.0, 1.0 - erf_near(x), far)
 }
 
 /// erf for x of at most 1.
@@ -183,7 +190,7 @@ fn erfc_tail(x: f32) -> f32 {
     let r = r * y + 4.218_463_4e-1;
     let r = r * y - 2.820_767_5e-1;
     let r = r * y + 5.641_895_8e-1;
-    exp_minus_square(x) * q * if x < 2.0 { p } else { r }
+    exp_minus_square(x) * q * pick(x < 2.0, p, r)
 }
 
 /// `exp(-x^2)`; the rounding error of the square is taken along.
