@@ -16,10 +16,11 @@ use mslite_runtime::{Error, ErrorKind, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// Elements of simple work below which sharing out costs more than it gains.
-const WORTH_SHARING: usize = 16 * 1024;
+const WORTH_SHARING: usize = 64 * 1024;
 
-/// Rounds of spinning before a waiting thread goes to sleep.
-const SPINS: usize = 4000;
+/// How often a waiting thread looks before it lets others run, and how often it does that before it sleeps.
+const SPINS: usize = 500;
+const YIELDS: usize = 10;
 
 /// Threads that compute together, one run at a time.
 pub(crate) struct Crew {
@@ -181,11 +182,11 @@ impl Seat {
     }
 
     fn wait_while(&self, waits: impl Fn(u8) -> bool) {
-        for _ in 0..SPINS {
+        for round in 0..SPINS + YIELDS {
             if !waits(self.phase.load(Ordering::Acquire)) {
                 return;
             }
-            spin_loop();
+            if round < SPINS { spin_loop() } else { std::thread::yield_now() }
         }
         let mut slot = lock(&self.slot);
         slot.sleepers += 1;
@@ -269,7 +270,7 @@ mod tests {
     #[test]
     fn parts_cover_the_slice_once() {
         let crew = Crew::start(3).unwrap();
-        for len in [0, 1, 7, 20_000, 50_001] {
+        for len in [0, 1, 7, 70_000, 150_001] {
             let mut data = vec![0usize; len];
             crew.run(|team| {
                 team.split(&mut data, 7, |at, part| {

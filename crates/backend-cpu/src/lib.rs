@@ -10,6 +10,7 @@ mod kernels;
 mod loops;
 mod plan;
 mod scalar;
+mod simd;
 
 pub use backend::CpuBackend;
 pub use evaluate::{CpuEvaluator, evaluate};

@@ -8,7 +8,9 @@ use common::{LENGTH, WIDTH, device, execution, misaligned, one_op, refs, run, te
 use mslite_collective::{
     Collective as Communicator, CollectiveKind, CollectiveOp, Error as Failed, Group, GroupName, Reduction,
 };
-use mslite_graph_opt::ir::op::{Binary, Collective, Opaque, Slice, Unary};
+use mslite_graph_opt::ir::op::{
+    Binary, Collective, Opaque, Pad, PadMode, Reduce, ReduceKind, Slice, Softmax, Unary,
+};
 use mslite_graph_opt::{Graph, GraphBuilder, Op};
 use mslite_runtime::{CompileOptions, ErrorKind, Groups};
 use mslite_tensor::{Buffer, DType, Dim, HostBuffer, HostStream, Shape, Stream, Tensor, TensorSpec};
@@ -100,6 +102,37 @@ fn buffers_that_do_not_fit_are_refused() {
     let window = |offset| whole.window(DType::F32, &[3, 2], offset).unwrap();
     assert!(refusal(&[window(0)], &[window(8)]).contains("overlaps"));
     state.enqueue(&refs(&[window(0)]), &refs(&[window(24)]), &HostStream).unwrap();
+}
+
+/// Extents come from the caller; a tensor without elements may claim enormous ones.
+#[test]
+fn enormous_empty_tensors_are_harmless() {
+    let spec = TensorSpec::new(DType::F32, Shape::ranked(["a", "b", "c"].map(Dim::symbol)));
+    let huge = 1usize << 40;
+    for op in [
+        Op::Unary(Unary::Exp),
+        Op::Softmax(Softmax { axis: 1, log: false }),
+        Op::Transpose(vec![2, 0, 1]),
+        Op::Reduce(Reduce { kind: ReduceKind::Sum, axes: vec![0, 1], keep_dims: true }),
+        Op::Pad(Pad { low: vec![0; 3], high: vec![0; 3], mode: PadMode::Edge }),
+    ] {
+        let mut state = execution(&one_op(op.clone(), std::slice::from_ref(&spec)), 1);
+        for dims in [[huge, huge, 0], [huge, 0, 1], [0, 5, huge]] {
+            let x = HostBuffer::zeroed(DType::F32, &dims).unwrap();
+            let reduced = matches!(op, Op::Reduce(_));
+            let result = match op {
+                Op::Reduce(_) => [1, 1, dims[2]],
+                Op::Transpose(_) => [dims[2], dims[0], dims[1]],
+                _ => dims,
+            };
+            if reduced && dims[2] > 1 {
+                continue;
+            }
+            let y = HostBuffer::zeroed(DType::F32, &result).unwrap();
+            let outcome = state.enqueue(&[&x], &[&y], &HostStream);
+            assert!(outcome.is_ok() || outcome.is_err_and(|e| e.kind() == ErrorKind::OutOfMemory));
+        }
+    }
 }
 
 #[test]

@@ -490,8 +490,17 @@ fn naive_product(a: &[f64], b: &[f64], [m, k, n]: [usize; 3], [ta, tb]: [bool; 2
 #[test]
 fn matrix_products() {
     for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16, DType::I32, DType::U8] {
-        for sizes in [[1, 1, 1], [3, 5, 7], [1, 300, 500], [65, 260, 33], [17, 0, 3], [0, 4, 4], [600, 9, 1]]
-        {
+        for sizes in [
+            [1, 1, 1],
+            [3, 5, 7],
+            [1, 300, 500],
+            [65, 260, 33],
+            [17, 0, 3],
+            [0, 4, 4],
+            [70, 129, 300],
+            [600, 9, 1],
+            [300, 64, 300],
+        ] {
             for transposed in [[false, false], [true, false], [false, true], [true, true]] {
                 for constant in [false, true] {
                     matmul_case(dtype, sizes, transposed, constant);

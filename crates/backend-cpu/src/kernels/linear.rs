@@ -1,5 +1,7 @@
 //! Matrix products of `f32`, on packed weights where there are any.
 
+use std::borrow::Cow;
+
 use mslite_graph_opt::Op;
 use mslite_runtime::{Error, ErrorKind, Result};
 use mslite_tensor::Tensor;
@@ -44,11 +46,15 @@ impl Weights {
     }
 }
 
-fn to_f32(tensor: &Tensor) -> Option<Vec<f32>> {
+/// The elements as `f32`; copied unless they are that already, and aligned.
+fn to_f32(tensor: &Tensor) -> Option<Cow<'_, [f32]>> {
+    if let Ok(values) = tensor.as_slice::<f32>() {
+        return Some(Cow::Borrowed(values));
+    }
     fn convert<T: Scalar<Work = f32>>(bytes: &[u8]) -> Vec<f32> {
         bytes.chunks_exact(size_of::<T>()).map(|b| bytemuck::pod_read_unaligned::<T>(b).to_work()).collect()
     }
-    with_type!(tensor.dtype(), T in single => convert::<T>(tensor.bytes()))
+    with_type!(tensor.dtype(), T in single => Cow::Owned(convert::<T>(tensor.bytes())))
 }
 
 /// A matrix in memory: rows, columns, and the distances between neighbours.
@@ -177,13 +183,13 @@ impl PackedRight {
             let columns = self.dims[1];
             // Packing the left operand pays for a few rows at least.
             let unit = columns * a.dims[0].div_ceil(team.threads()).max(8);
-            team.split_costly(out, unit, self.dims[0].div_ceil(16), |at, part| {
+            team.split_costly(out, unit, self.cost(a.dims[0]), |at, part| {
                 let rows = a.rows(at / columns, part.len() / columns);
                 failure.note(product(part, &rows, Right::Packed(slab)));
                 finish(0, part);
             });
         } else if a.dims[0] == 1 {
-            team.split_costly(out, self.width, usize::MAX, |at, part| {
+            team.split_costly(out, self.width, self.cost(1), |at, part| {
                 failure.note(self.slabs_from(at, part, a));
                 finish(at, part);
             });
@@ -195,6 +201,11 @@ impl PackedRight {
             }
         }
         failure.result()
+    }
+
+    /// What an element of the result costs, compared with an addition: arithmetic, or reading the weights.
+    fn cost(&self, rows: usize) -> usize {
+        self.dims[0].div_ceil(16).max(self.dims[0].div_ceil(rows))
     }
 
     /// The slabs from column `at` on, of a single row.
@@ -215,7 +226,7 @@ impl PackedRight {
         let rows = a.dims[0];
         let size = rows * self.width;
         let scratch = &mut scratch[..self.slabs.len() * size];
-        team.split_costly(scratch, size, usize::MAX, |at, part| {
+        team.split_costly(scratch, size, self.cost(rows), |at, part| {
             for (slab, part) in self.slabs[at / size..].iter().zip(part.chunks_mut(size)) {
                 let part = &mut part[..rows * slab.0.cols()];
                 failure.note(product(part, a, Right::Packed(slab)));

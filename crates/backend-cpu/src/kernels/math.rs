@@ -41,16 +41,24 @@ pub(crate) trait Real: crate::scalar::Scalar<Work = Self> {
 macro_rules! real {
     ($ty:ident { $($name:ident = $function:expr;)* }) => {
         impl Real for $ty {
+            #[inline(always)]
             fn from_f64(value: f64) -> Self { value as $ty }
+            #[inline(always)]
             fn to_f64(self) -> f64 { self as f64 }
+            #[inline(always)]
             fn add(self, other: Self) -> Self { self + other }
+            #[inline(always)]
             fn sub(self, other: Self) -> Self { self - other }
+            #[inline(always)]
             fn mul(self, other: Self) -> Self { self * other }
+            #[inline(always)]
             fn div(self, other: Self) -> Self { self / other }
+            #[inline(always)]
             fn abs(self) -> Self { $ty::abs(self) }
             fn expm1(self) -> Self { $ty::exp_m1(self) }
             fn ln(self) -> Self { $ty::ln(self) }
             fn ln_1p(self) -> Self { $ty::ln_1p(self) }
+            #[inline(always)]
             fn sqrt(self) -> Self { $ty::sqrt(self) }
             fn floor(self) -> Self { $ty::floor(self) }
             fn ceil(self) -> Self { $ty::ceil(self) }
@@ -67,10 +75,12 @@ macro_rules! real {
             fn powf(self, exponent: Self) -> Self { $ty::powf(self, exponent) }
             fn atan2(self, other: Self) -> Self { $ty::atan2(self, other) }
             fn rem(self, other: Self) -> Self { self % other }
+            #[inline(always)]
             fn is_nan(self) -> bool { $ty::is_nan(self) }
             fn is_infinite(self) -> bool { $ty::is_infinite(self) }
             fn is_finite(self) -> bool { $ty::is_finite(self) }
-            $(fn $name(self) -> Self { $function(self) })*
+            $(#[inline(always)]
+            fn $name(self) -> Self { $function(self) })*
         }
     };
 }
@@ -107,6 +117,13 @@ fn power_of_two(n: f32) -> f32 {
     f32::from_bits(bits)
 }
 
+/// One of two numbers, both of which are computed: a branch would keep loops from being vector code.
+#[inline(always)]
+fn pick(condition: bool, a: f32, b: f32) -> f32 {
+    let mask = u32::from(condition).wrapping_neg();
+    f32::from_bits((a.to_bits() & mask) | (b.to_bits() & !mask))
+}
+
 /// Near 0 the odd Taylor-like polynomial of Cephes (tanhf), else through exp.
 #[inline(always)]
 fn tanh_f32(x: f32) -> f32 {
@@ -120,12 +137,26 @@ fn tanh_f32(x: f32) -> f32 {
     let near = p * z * x + x;
     let far = 1.0 - 2.0 / (exp_f32(2.0 * magnitude) + 1.0);
     let far = far.copysign(x);
-    if magnitude < 0.625 { near } else { far }
+    pick(magnitude < 0.625, near, far)
 }
 
 /// Cephes (ndtrf): an odd polynomial up to 1, else 1 - erfc.
 #[inline(always)]
 fn erf_f32(x: f32) -> f32 {
+    let far = (1.0 - erfc_tail(x.abs())).copysign(x);
+    pick(x.abs() <= 1.0, erf_near(x), far)
+}
+
+#[inline(always)]
+fn erfc_f32(x: f32) -> f32 {
+    let tail = erfc_tail(x.abs());
+    let far = pick(x < 0.0, 2.0 - tail, tail);
+    pick(x.abs() < 1.0, 1.0 - erf_near(x), far)
+}
+
+/// erf for x of at most 1.
+#[inline(always)]
+fn erf_near(x: f32) -> f32 {
     let z = x * x;
     let p = 7.853_861_4e-5;
     let p = p * z - 8.010_193_6e-4;
@@ -134,16 +165,7 @@ fn erf_f32(x: f32) -> f32 {
     let p = p * z + 1.128_358_5e-1;
     let p = p * z - 3.761_262_6e-1;
     let p = p * z + std::f32::consts::FRAC_2_SQRT_PI;
-    let near = x * p;
-    let far = (1.0 - erfc_tail(x.abs())).copysign(x);
-    if x.abs() <= 1.0 { near } else { far }
-}
-
-#[inline(always)]
-fn erfc_f32(x: f32) -> f32 {
-    let tail = erfc_tail(x.abs());
-    let far = if x < 0.0 { 2.0 - tail } else { tail };
-    if x.abs() < 1.0 { 1.0 - erf_f32(x) } else { far }
+    x * p
 }
 
 /// erfc for x of at least 1: `exp(-x^2) / x` times a polynomial in `1 / x^2` (Cephes, erfcf).
@@ -168,7 +190,7 @@ fn erfc_tail(x: f32) -> f32 {
     let r = r * y + 4.218_463_4e-1;
     let r = r * y - 2.820_767_5e-1;
     let r = r * y + 5.641_895_8e-1;
-    exp_minus_square(x) * q * if x < 2.0 { p } else { r }
+    exp_minus_square(x) * q * pick(x < 2.0, p, r)
 }
 
 /// `exp(-x^2)`; the rounding error of the square is taken along.

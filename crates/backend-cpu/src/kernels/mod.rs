@@ -55,13 +55,15 @@ pub(crate) struct Type {
 
 impl Type {
     /// # Errors
-    /// [`ErrorKind::Internal`] for a symbolic shape, [`ErrorKind::OutOfMemory`] for one that is too large.
+    /// [`ErrorKind::Internal`] for a symbolic shape, [`ErrorKind::OutOfMemory`] for one that is too large, even
+    /// if it has no elements because one of its extents is 0.
     pub(crate) fn of(spec: &TensorSpec) -> Result<Self> {
         let dims = spec
             .shape
             .as_fixed()
             .ok_or_else(|| Error::new(ErrorKind::Internal, format!("the shape of {spec} is not fixed")))?;
-        spec.size_bytes()?;
+        let nonzero: Dims = dims.iter().map(|&d| d.max(1)).collect();
+        TensorSpec::fixed(spec.dtype, &nonzero).size_bytes()?;
         Ok(Type { dtype: spec.dtype, dims })
     }
 
@@ -131,6 +133,10 @@ pub(crate) fn refusal(op: &Op, operands: &[DType]) -> Option<String> {
 /// [`ErrorKind::Unsupported`] for what [`refusal`] refuses, [`ErrorKind::InvalidArgument`] when a group is missing
 /// or extents do not fit.
 pub(crate) fn build(op: &Op, cx: &Build<'_>) -> Result<BoxKernel> {
+    let is_empty = !cx.outputs.is_empty() && cx.outputs.iter().all(|y| y.len() == 0);
+    if is_empty && !op.has_effect() {
+        return Ok(Box::new(Nothing));
+    }
     let kernel = match op {
         Op::Unary(f) => unary::build(*f, cx),
         Op::Binary(f) => binary::build(*f, cx),
@@ -167,6 +173,16 @@ pub(crate) fn build(op: &Op, cx: &Build<'_>) -> Result<BoxKernel> {
         let reason = refusal(op, &types).unwrap_or_else(|| format!("{} is not evaluated", op.name()));
         Error::new(ErrorKind::Unsupported, reason)
     })
+}
+
+/// Computes results of no elements.
+#[derive(Debug)]
+struct Nothing;
+
+impl Kernel for Nothing {
+    fn run(&self, _args: &mut Args<'_>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Whether an operand is read as bytes, so that it needs no alignment.

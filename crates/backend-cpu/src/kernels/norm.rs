@@ -11,6 +11,7 @@ use super::{BoxKernel, Build, Kernel, Type};
 use crate::arena::Args;
 use crate::loops::{Around, Loops};
 use crate::scalar::{CHUNK, Scalar, with_type};
+use crate::simd::{LANES, Loop, fold, map, vectorised};
 
 pub(super) fn softmax(softmax: &Softmax, cx: &Build<'_>) -> Option<BoxKernel> {
     let around = Around::new(&cx.inputs[0].dims, softmax.axis);
@@ -54,14 +55,16 @@ const COLUMNS: usize = 64;
 impl<T: Scalar<Work: Real>> SoftmaxKernel<T> {
     fn row(&self, x: &[T], y: &mut [T]) {
         let top = maximum::<T>(x);
-        let total: f64 = chunks::<T>(x).map(|x| exp_sum::<T>(x, top)).sum();
+        let total = exp_sum::<T>(x, top);
         let (shift, scale) = self.constants(top, total);
         let (mut from, mut to) = buffers::<T>();
         for (x, y) in x.chunks(CHUNK).zip(y.chunks_mut(CHUNK)) {
             let x = T::load(x, &mut from);
             T::store(y, &mut to, |y| {
-                for (y, &x) in y.iter_mut().zip(x) {
-                    *y = self.value(x, shift, scale);
+                if self.log {
+                    map(x, y, |x| x.sub(shift));
+                } else {
+                    vectorised(ScaledExp { x, y, shift, scale });
                 }
             });
         }
@@ -114,46 +117,76 @@ fn buffers<T: Scalar>() -> ([T::Work; CHUNK], [T::Work; CHUNK]) {
     ([T::Work::zeroed(); CHUNK], [T::Work::zeroed(); CHUNK])
 }
 
-fn chunks<T: Scalar>(x: &[T]) -> std::slice::Chunks<'_, T> {
-    x.chunks(CHUNK)
-}
-
+#[inline(always)]
 #[allow(clippy::eq_op, reason = "NaN differs from itself, and stays")]
 fn larger<W: PartialOrd + Copy>(x: W, y: W) -> W {
     if x > y || x != x { x } else { y }
 }
 
-const LANES: usize = 16;
-
-/// Combines `f` of up to [`CHUNK`] elements in several lanes, which vector code can hold.
-#[inline(always)]
-fn lanes<T: Scalar<Work: Real>>(
-    x: &[T],
-    start: T::Work,
-    f: impl Fn(T::Work) -> T::Work,
-    combine: impl Fn(T::Work, T::Work) -> T::Work,
-) -> T::Work {
+/// Sum of `f` of all elements, in blocks whose sums are added in `f64`.
+fn sum<T: Scalar<Work: Real>>(x: &[T], f: impl Fn(T::Work) -> T::Work) -> f64 {
     let mut buffer = [T::Work::zeroed(); CHUNK];
-    let (blocks, rest) = T::load(x, &mut buffer).as_chunks::<LANES>();
-    let mut lanes = [start; LANES];
-    for block in blocks {
-        for (lane, &x) in lanes.iter_mut().zip(block) {
-            *lane = combine(*lane, f(x));
-        }
-    }
-    for (lane, &x) in lanes.iter_mut().zip(rest) {
-        *lane = combine(*lane, f(x));
-    }
-    lanes.into_iter().fold(start, combine)
+    let blocks = x.chunks(CHUNK);
+    blocks.map(|x| fold(T::load(x, &mut buffer), T::Work::zeroed(), &f, T::Work::add).to_f64()).sum()
 }
 
 fn maximum<T: Scalar<Work: Real>>(x: &[T]) -> T::Work {
     let lowest = T::Work::from_f64(f64::NEG_INFINITY);
-    chunks(x).map(|x| lanes(x, lowest, |x| x, larger)).fold(lowest, larger)
+    let mut buffer = [T::Work::zeroed(); CHUNK];
+    let blocks = x.chunks(CHUNK);
+    blocks.map(|x| fold(T::load(x, &mut buffer), lowest, |x| x, larger)).fold(lowest, larger)
 }
 
+/// Sum of the exponentials of the differences to `top`.
 fn exp_sum<T: Scalar<Work: Real>>(x: &[T], top: T::Work) -> f64 {
-    lanes(x, T::Work::zeroed(), |x| x.sub(top).exp(), T::Work::add).to_f64()
+    let mut buffer = [T::Work::zeroed(); CHUNK];
+    let mut total = 0.0;
+    for x in x.chunks(CHUNK) {
+        let (blocks, rest) = T::load(x, &mut buffer).as_chunks::<LANES>();
+        let tail = rest.iter().map(|x| x.sub(top).exp().to_f64()).sum::<f64>();
+        let lanes = vectorised(ExpLanes { blocks, top });
+        total += tail + lanes.into_iter().map(T::Work::to_f64).sum::<f64>();
+    }
+    total
+}
+
+struct ExpLanes<'a, W> {
+    blocks: &'a [[W; LANES]],
+    top: W,
+}
+
+impl<W: Real> Loop for ExpLanes<'_, W> {
+    type Output = [W; LANES];
+
+    #[inline(always)]
+    fn run(self) -> [W; LANES] {
+        let mut lanes = [W::zeroed(); LANES];
+        for block in self.blocks {
+            for (lane, x) in lanes.iter_mut().zip(block) {
+                *lane = lane.add(x.sub(self.top).exp());
+            }
+        }
+        lanes
+    }
+}
+
+/// `y = exp(x - shift) * scale`
+struct ScaledExp<'a, W> {
+    x: &'a [W],
+    y: &'a mut [W],
+    shift: W,
+    scale: W,
+}
+
+impl<W: Real> Loop for ScaledExp<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (y, x) in self.y.iter_mut().zip(self.x) {
+            *y = x.sub(self.shift).exp().mul(self.scale);
+        }
+    }
 }
 
 pub(super) fn layer_norm(norm: &Norm, cx: &Build<'_>) -> Option<BoxKernel> {
@@ -266,13 +299,9 @@ impl<T: Scalar<Work: Real>> Normalise<T> {
     }
 
     fn row(&self, x: &[T], [gamma, beta]: [&[T]; 2], y: &mut [T]) {
-        let add = T::Work::add;
-        let zero = T::Work::zeroed();
         let count = x.len() as f64;
-        let sum = || chunks(x).map(|x| lanes(x, zero, |x| x, add).to_f64()).sum::<f64>();
-        let mean = T::Work::from_f64(if self.centred { sum() / count } else { 0.0 });
-        let square = |x: T::Work| x.sub(mean).mul(x.sub(mean));
-        let squares = chunks(x).map(|x| lanes(x, zero, square, add).to_f64()).sum::<f64>();
+        let mean = T::Work::from_f64(if self.centred { sum(x, |x| x) / count } else { 0.0 });
+        let squares = sum(x, |x| x.sub(mean).mul(x.sub(mean)));
         let scale = T::Work::from_f64(1.0 / (squares / count + self.epsilon).sqrt());
         let (mut from, mut to) = buffers::<T>();
         let (mut gammas, mut betas) = buffers::<T>();
@@ -282,9 +311,7 @@ impl<T: Scalar<Work: Real>> Normalise<T> {
             let gamma = gamma.get(columns.clone()).map(|g| T::load(g, &mut gammas));
             let beta = beta.get(columns).map(|b| T::load(b, &mut betas));
             T::store(y, &mut to, |y| {
-                for (y, &x) in y.iter_mut().zip(x) {
-                    *y = x.sub(mean).mul(scale);
-                }
+                map(x, y, |x| x.sub(mean).mul(scale));
                 for (y, &g) in y.iter_mut().zip(gamma.unwrap_or_default()) {
                     *y = y.mul(g);
                 }

@@ -13,7 +13,9 @@ pub(super) fn build(pool: &Pool2d, cx: &Build<'_>) -> Option<BoxKernel> {
     let ([_, _, h, w], [_, _, oh, ow]) = (four(&cx.inputs[0].dims)?, four(&cx.outputs[0].dims)?);
     let before = padding_before(pool.padding, [h, w], [oh, ow], pool.kernel, pool.strides, [1, 1]);
     let padded = match pool.padding {
-        Padding2d::Explicit([top, bottom, left, right]) => [h + top + bottom, w + left + right],
+        Padding2d::Explicit([top, bottom, left, right]) => {
+            [h.saturating_add(top + bottom), w.saturating_add(left + right)]
+        }
         // The last window ends where the padding does.
         Padding2d::Same => std::array::from_fn(|i| {
             let windows = [oh, ow][i].max(1);

@@ -8,6 +8,7 @@ use super::{BoxKernel, Build, Kernel};
 use crate::arena::Args;
 use crate::loops::{Around, Axis, Loops};
 use crate::scalar::{Scalar, Sum, with_type};
+use crate::simd::fold;
 
 pub(super) fn build(reduce: &Reduce, cx: &Build<'_>) -> Option<BoxKernel> {
     let x = &cx.inputs[0];
@@ -55,9 +56,6 @@ impl<T: Scalar> Kernel for Reduction<T> {
 /// Columns that are accumulated side by side.
 const COLUMNS: usize = 64;
 
-/// Partial results of a row, so that the additions do not wait for each other.
-const LANES: usize = 16;
-
 impl<T: Scalar> Reduction<T> {
     fn fold(
         &self,
@@ -93,7 +91,7 @@ impl<T: Scalar> Reduction<T> {
         let mut result = start;
         self.reduced.rows(0..self.count, |[from], count| {
             let part = match stride {
-                1 => fold_row(&x[from..from + count], start, combine),
+                1 => fold(&x[from..from + count], start, T::to_sum, combine),
                 _ => (0..count).fold(start, |sum, i| combine(sum, x[from + i * stride].to_sum())),
             };
             result = combine(result, part);
@@ -126,18 +124,6 @@ impl<T: Scalar> Reduction<T> {
             }
         }
     }
-}
-
-fn fold_row<T: Scalar>(x: &[T], start: T::Sum, combine: &impl Fn(T::Sum, T::Sum) -> T::Sum) -> T::Sum {
-    let mut lanes = [start; LANES];
-    let (blocks, rest) = x.as_chunks::<LANES>();
-    for block in blocks {
-        for (lane, x) in lanes.iter_mut().zip(block) {
-            *lane = combine(*lane, x.to_sum());
-        }
-    }
-    let tail = rest.iter().fold(start, |sum, x| combine(sum, x.to_sum()));
-    lanes.into_iter().fold(tail, combine)
 }
 
 #[allow(clippy::eq_op, reason = "NaN differs from itself, and stays")]

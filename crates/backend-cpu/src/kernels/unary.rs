@@ -9,6 +9,7 @@ use super::math::Real;
 use super::{BoxKernel, Build, Kernel};
 use crate::arena::Args;
 use crate::scalar::{Bit, CHUNK, Scalar, with_type};
+use crate::simd::map;
 
 pub(super) fn build(f: Unary, cx: &Build<'_>) -> Option<BoxKernel> {
     let dtype = cx.inputs[0].dtype;
@@ -79,7 +80,6 @@ fn cost(f: Unary) -> usize {
 pub(super) fn apply<T: Real>(f: Unary, x: &[T], y: &mut [T]) {
     use Unary as U;
     let c = T::from_f64;
-    let sigmoid = |v: T| c(1.0).div(c(1.0).add(c(0.0).sub(v).exp()));
     match f {
         U::Abs => map(x, y, T::abs),
         U::Neg => map(x, y, |v| c(-1.0).mul(v)),
@@ -115,19 +115,13 @@ pub(super) fn apply<T: Real>(f: Unary, x: &[T], y: &mut [T]) {
         U::Tanh => map(x, y, T::tanh),
         U::Erf => map(x, y, T::erf),
         U::Erfc => map(x, y, T::erfc),
-        U::Sigmoid => map(x, y, sigmoid),
+        U::Sigmoid => map(x, y, sigmoid::<T>),
         U::Relu => map(x, y, |v| if v < c(0.0) { c(0.0) } else { v }),
         U::Relu6 => map(x, y, |v| clip(v, c(0.0), c(6.0))),
-        U::Gelu => {
-            map(x, y, |v| c(0.5).mul(v).mul(v.mul(c(-std::f64::consts::FRAC_1_SQRT_2)).erfc()));
-        }
-        // (1 + tanh z) / 2 = sigmoid(2 z), which keeps its precision where tanh is close to -1.
-        U::GeluTanh => {
-            let scale = c(2.0 * (2.0 / std::f64::consts::PI).sqrt());
-            map(x, y, |v| v.mul(sigmoid(scale.mul(v.add(c(0.044_715).mul(v.mul(v.mul(v))))))));
-        }
-        U::FastGelu => map(x, y, |v| v.mul(sigmoid(c(1.702).mul(v)))),
-        U::Silu => map(x, y, |v| v.mul(sigmoid(v))),
+        U::Gelu => map(x, y, gelu::<T>),
+        U::GeluTanh => map(x, y, gelu_tanh::<T>),
+        U::FastGelu => map(x, y, fast_gelu::<T>),
+        U::Silu => map(x, y, silu::<T>),
         U::Mish => map(x, y, |v| v.mul(softplus(v).tanh())),
         U::HardSwish => map(x, y, |v| v.mul(clip(v.add(c(3.0)), c(0.0), c(6.0))).div(c(6.0))),
         U::HardSigmoid => map(x, y, |v| clip(v.div(c(6.0)).add(c(0.5)), c(0.0), c(1.0))),
@@ -141,6 +135,36 @@ pub(super) fn apply<T: Real>(f: Unary, x: &[T], y: &mut [T]) {
     }
 }
 
+#[inline(always)]
+fn sigmoid<T: Real>(v: T) -> T {
+    let one = T::from_f64(1.0);
+    one.div(one.add(T::from_f64(0.0).sub(v).exp()))
+}
+
+#[inline(always)]
+fn gelu<T: Real>(v: T) -> T {
+    let scale = T::from_f64(-std::f64::consts::FRAC_1_SQRT_2);
+    T::from_f64(0.5).mul(v).mul(v.mul(scale).erfc())
+}
+
+/// By `(1 + tanh z) / 2 = sigmoid(2 z)`, which keeps its precision where tanh is close to -1.
+#[inline(always)]
+fn gelu_tanh<T: Real>(v: T) -> T {
+    let scale = T::from_f64(std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::SQRT_2);
+    let cube = v.mul(v.mul(v));
+    v.mul(sigmoid(scale.mul(v.add(T::from_f64(0.044_715).mul(cube)))))
+}
+
+#[inline(always)]
+fn fast_gelu<T: Real>(v: T) -> T {
+    v.mul(sigmoid(T::from_f64(1.702).mul(v)))
+}
+
+#[inline(always)]
+fn silu<T: Real>(v: T) -> T {
+    v.mul(sigmoid(v))
+}
+
 /// `log(1 + exp(v))` without overflow.
 fn softplus<T: Real>(v: T) -> T {
     let zero = T::from_f64(0.0);
@@ -152,12 +176,6 @@ fn softplus<T: Real>(v: T) -> T {
 fn clip<T: PartialOrd>(v: T, low: T, high: T) -> T {
     let v = if v < low { low } else { v };
     if v > high { high } else { v }
-}
-
-fn map<T: Copy, R>(x: &[T], y: &mut [R], f: impl Fn(T) -> R) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = f(x);
-    }
 }
 
 #[derive(Debug)]
