@@ -54,6 +54,16 @@ pub(crate) trait Scalar: Pod + Default + Debug + PartialOrd + Send + Sync {
     /// Whether `Work` is another type.
     const NARROW: bool = false;
 
+    /// Whether functions made of several elementary steps round after each of them, as MindSpore's kernels for
+    /// f16 do (read off MindSpore 2.10: layer normalisation, softmax, sigmoid, SiLU, reciprocal square root).
+    const STEPWISE: bool = false;
+
+    /// A result between two elementary steps: rounded if the type is stepwise.
+    #[inline(always)]
+    fn step(value: Self::Work) -> Self::Work {
+        value
+    }
+
     fn widen(self) -> Self::Wide;
     fn narrow<W: Wide>(wide: W) -> Self;
     fn to_sum(self) -> Self::Sum;
@@ -211,12 +221,18 @@ impl Scalar for Bit {
 }
 
 macro_rules! narrow {
-    ($($ty:ty),*) => {
+    ($($ty:ty, $stepwise:literal;)*) => {
         $(impl Scalar for $ty {
             type Work = f32;
             type Wide = f32;
             type Sum = f64;
             const NARROW: bool = true;
+            const STEPWISE: bool = $stepwise;
+
+            #[inline(always)]
+            fn step(value: f32) -> f32 {
+                if $stepwise { <$ty>::from_f32(value).to_f32() } else { value }
+            }
 
             fn widen(self) -> f32 { self.to_f32() }
             fn narrow<W: Wide>(wide: W) -> Self { <$ty>::from_f32(wide.as_f32()) }
@@ -240,7 +256,10 @@ macro_rules! narrow {
     };
 }
 
-narrow!(f16, bf16);
+narrow! {
+    f16, true;
+    bf16, false;
+}
 
 /// Evaluates an expression for the Rust type of an element type: `with_type!(dtype, T in [f32, f64] => expr)`
 /// gives `Some(expr)` for those listed, else `None`.

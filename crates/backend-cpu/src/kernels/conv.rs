@@ -150,15 +150,15 @@ impl Geometry {
     }
 
     /// Adds the bias of channels from `channel` on, and applies the activation.
-    fn finish(&self, bias: &[f32], channel: usize, out: &mut [f32]) {
+    fn finish<T: Scalar<Work = f32>>(&self, bias: &[f32], channel: usize, out: &mut [f32]) {
         if self.has_bias {
             for (i, plane) in out.chunks_mut(self.area()).enumerate() {
                 let bias = bias[(channel + i) % self.out];
-                plane.iter_mut().for_each(|y| *y += bias);
+                plane.iter_mut().for_each(|y| *y = T::step(*y) + bias);
             }
         }
         if let Some(f) = self.op.activation {
-            activate(f, out);
+            activate::<T>(f, out);
         }
     }
 }
@@ -213,7 +213,7 @@ impl<T: Scalar<Work = f32>> Kernel for Convolution<T> {
                         let x = &x[image * size..][..size];
                         g.plane(x, &filters[filter * g.window()..][..g.window()], plane);
                     }
-                    g.finish(bias, at / g.area(), part);
+                    g.finish::<T>(bias, at / g.area(), part);
                 });
                 return Ok(());
             }
@@ -247,7 +247,7 @@ impl<T: Scalar<Work = f32>> Convolution<T> {
             let failure = Failure::default();
             if let Some(Weights::Filters(packed)) = self.weights.as_deref() {
                 failure.note(packed.product(out, group, &windows));
-                g.finish(bias, group * g.filters(), out);
+                g.finish::<T>(bias, group * g.filters(), out);
             } else {
                 let filters = &filters[group * g.filters() * depth..][..g.filters() * depth];
                 let filters = View::matrix(filters, [g.filters(), depth], false);
@@ -255,7 +255,7 @@ impl<T: Scalar<Work = f32>> Convolution<T> {
                 args.team.split_costly(out, unit, depth.div_ceil(16), |at, part| {
                     let rows = filters.rows(at / area, part.len() / area);
                     failure.note(product(part, &rows, Right::View(windows)));
-                    g.finish(bias, group * g.filters() + at / area, part);
+                    g.finish::<T>(bias, group * g.filters() + at / area, part);
                 });
             }
             failure.result()?;

@@ -12,6 +12,7 @@ use crate::arena::Args;
 use crate::crew::Team;
 use crate::loops::Loops;
 use crate::scalar::{CHUNK, Scalar, Sum, with_type};
+use crate::simd::map;
 
 pub(super) fn build(matmul: &MatMul, cx: &Build<'_>) -> Option<BoxKernel> {
     let geometry = Geometry::new(matmul, cx);
@@ -26,7 +27,10 @@ pub(super) fn build(matmul: &MatMul, cx: &Build<'_>) -> Option<BoxKernel> {
         DType::F32 | DType::F16 | DType::BF16 => with_type!(dtype, T in single => {
             Box::new(Unpacked::<T> { geometry, element: PhantomData }) as BoxKernel
         }),
-        DType::F64 => Some(Box::new(Simple::<f64> { geometry, activate: Some(apply), element: PhantomData })),
+        DType::F64 => {
+            let activate: Activate<f64> = |f, x, y| apply(f, x, y, |v| v);
+            Some(Box::new(Simple::<f64> { geometry, activate: Some(activate), element: PhantomData }))
+        }
         _ if matmul.activation.is_some() => None,
         _ => with_type!(dtype, T in int => {
             Box::new(Simple::<T> { geometry, activate: None, element: PhantomData }) as BoxKernel
@@ -92,16 +96,16 @@ impl Geometry {
     }
 
     /// Adds the bias to elements of rows, from column `at` on, and applies the activation.
-    fn finish(&self, bias: &[f32], at: usize, part: &mut [f32]) {
+    fn finish<T: Scalar<Work = f32>>(&self, bias: &[f32], at: usize, part: &mut [f32]) {
         if self.has_bias {
             for row in part.chunks_mut(self.n) {
                 for (y, b) in row.iter_mut().zip(&bias[at..]) {
-                    *y += b;
+                    *y = T::step(*y) + b;
                 }
             }
         }
         if let Some(activation) = self.activation {
-            activate(activation, part);
+            activate::<T>(activation, part);
         }
     }
 }
@@ -119,12 +123,12 @@ fn matrix(dims: &[usize], left: bool, transposed: bool) -> (&[usize], [usize; 2]
 }
 
 /// Applies a function in place.
-pub(super) fn activate(f: Unary, values: &mut [f32]) {
+pub(super) fn activate<T: Scalar<Work = f32>>(f: Unary, values: &mut [f32]) {
     let mut copy = [0.0; CHUNK];
     for part in values.chunks_mut(CHUNK) {
         let x = &mut copy[..part.len()];
-        x.copy_from_slice(part);
-        apply(f, x, part);
+        map(part, x, T::step);
+        apply(f, x, part, T::step);
     }
 }
 
@@ -222,7 +226,7 @@ impl<T: Scalar<Work = f32>> Kernel for Packed<T> {
                     1 if !g.transpose_a => View::matrix(a, [rows, g.k], false),
                     _ => g.a(a, g.batch[i][0]),
                 };
-                right.product(args.team, out, &a, slabs, &|at, part| g.finish(bias, at, part))?;
+                right.product(args.team, out, &a, slabs, &|at, part| g.finish::<T>(bias, at, part))?;
             }
             Ok(())
         })
@@ -258,7 +262,7 @@ impl<T: Scalar<Work = f32>> Kernel for Unpacked<T> {
             let failure = Failure::default();
             team.split_costly(out, self.unit(team.threads()), g.k.div_ceil(16), |at, part| {
                 failure.note(self.rows(at / g.n, a, b, part));
-                g.finish(bias, 0, part);
+                g.finish::<T>(bias, 0, part);
             });
             failure.result()
         })

@@ -63,6 +63,8 @@ impl<T: Scalar<Work: Real>> SoftmaxKernel<T> {
             T::store(y, &mut to, |y| {
                 if self.log {
                     map(x, y, |x| x.sub(shift));
+                } else if T::STEPWISE {
+                    map(x, y, |x| weight::<T>(x, shift).div(scale));
                 } else {
                     vectorised(ScaledExp { x, y, shift, scale });
                 }
@@ -70,15 +72,24 @@ impl<T: Scalar<Work: Real>> SoftmaxKernel<T> {
         }
     }
 
-    /// What is subtracted from the elements, and what the exponential is multiplied by.
+    /// What is subtracted from the elements, and what the exponential is multiplied by, or divided by if the
+    /// type is stepwise.
     fn constants(&self, top: T::Work, total: f64) -> (T::Work, T::Work) {
         let float = T::Work::from_f64;
-        if self.log { (float(top.to_f64() + total.ln()), float(1.0)) } else { (top, float(1.0 / total)) }
+        match (self.log, T::STEPWISE) {
+            (true, _) => (float(top.to_f64() + total.ln()), float(1.0)),
+            (false, true) => (top, T::step(float(total))),
+            (false, false) => (top, float(1.0 / total)),
+        }
     }
 
     #[inline(always)]
     fn value(&self, x: T::Work, shift: T::Work, scale: T::Work) -> T::Work {
-        if self.log { x.sub(shift) } else { x.sub(shift).exp().mul(scale) }
+        match (self.log, T::STEPWISE) {
+            (true, _) => x.sub(shift),
+            (false, true) => weight::<T>(x, shift).div(scale),
+            (false, false) => weight::<T>(x, shift).mul(scale),
+        }
     }
 
     /// The axis is not the last one: neighbouring columns go together.
@@ -95,7 +106,7 @@ impl<T: Scalar<Work: Real>> SoftmaxKernel<T> {
             }
             for x in x.chunks(inner) {
                 for ((total, top), x) in totals.iter_mut().zip(tops).zip(&x[columns.clone()]) {
-                    *total += x.to_work().sub(top).exp().to_f64();
+                    *total += weight::<T>(x.to_work(), top).to_f64();
                 }
             }
             for (x, y) in x.chunks(inner).zip(y.chunks_mut(inner)) {
@@ -107,6 +118,12 @@ impl<T: Scalar<Work: Real>> SoftmaxKernel<T> {
             }
         }
     }
+}
+
+/// The exponential of the difference to the largest element.
+#[inline(always)]
+fn weight<T: Scalar<Work: Real>>(x: T::Work, top: T::Work) -> T::Work {
+    T::step(T::step(x.sub(top)).exp())
 }
 
 fn narrow<T: Scalar<Work: Real>>(value: T::Work) -> T {
@@ -143,27 +160,27 @@ fn exp_sum<T: Scalar<Work: Real>>(x: &[T], top: T::Work) -> f64 {
     let mut total = 0.0;
     for x in x.chunks(CHUNK) {
         let (blocks, rest) = T::load(x, &mut buffer).as_chunks::<LANES>();
-        let tail = rest.iter().map(|x| x.sub(top).exp().to_f64()).sum::<f64>();
-        let lanes = vectorised(ExpLanes { blocks, top });
+        let tail = rest.iter().map(|&x| weight::<T>(x, top).to_f64()).sum::<f64>();
+        let lanes = vectorised(ExpLanes::<T> { blocks, top });
         total += tail + lanes.into_iter().map(T::Work::to_f64).sum::<f64>();
     }
     total
 }
 
-struct ExpLanes<'a, W> {
-    blocks: &'a [[W; LANES]],
-    top: W,
+struct ExpLanes<'a, T: Scalar> {
+    blocks: &'a [[T::Work; LANES]],
+    top: T::Work,
 }
 
-impl<W: Real> Loop for ExpLanes<'_, W> {
-    type Output = [W; LANES];
+impl<T: Scalar<Work: Real>> Loop for ExpLanes<'_, T> {
+    type Output = [T::Work; LANES];
 
     #[inline(always)]
-    fn run(self) -> [W; LANES] {
-        let mut lanes = [W::zeroed(); LANES];
+    fn run(self) -> [T::Work; LANES] {
+        let mut lanes = [T::Work::zeroed(); LANES];
         for block in self.blocks {
-            for (lane, x) in lanes.iter_mut().zip(block) {
-                *lane = lane.add(x.sub(self.top).exp());
+            for (lane, &x) in lanes.iter_mut().zip(block) {
+                *lane = lane.add(weight::<T>(x, self.top));
             }
         }
         lanes
@@ -302,7 +319,11 @@ impl<T: Scalar<Work: Real>> Normalise<T> {
         let count = x.len() as f64;
         let mean = T::Work::from_f64(if self.centred { sum(x, |x| x) / count } else { 0.0 });
         let squares = sum(x, |x| x.sub(mean).mul(x.sub(mean)));
-        let scale = T::Work::from_f64(1.0 / (squares / count + self.epsilon).sqrt());
+        let deviation = (squares / count + self.epsilon).sqrt();
+        let (mean, scale) = match T::STEPWISE {
+            true => (T::step(mean), T::step(T::Work::from_f64(deviation))),
+            false => (mean, T::Work::from_f64(1.0 / deviation)),
+        };
         let (mut from, mut to) = buffers::<T>();
         let (mut gammas, mut betas) = buffers::<T>();
         for (i, (x, y)) in x.chunks(CHUNK).zip(y.chunks_mut(CHUNK)).enumerate() {
@@ -311,9 +332,12 @@ impl<T: Scalar<Work: Real>> Normalise<T> {
             let gamma = gamma.get(columns.clone()).map(|g| T::load(g, &mut gammas));
             let beta = beta.get(columns).map(|b| T::load(b, &mut betas));
             T::store(y, &mut to, |y| {
-                map(x, y, |x| x.sub(mean).mul(scale));
+                match T::STEPWISE {
+                    true => map(x, y, |x| T::step(T::step(x.sub(mean)).div(scale))),
+                    false => map(x, y, |x| x.sub(mean).mul(scale)),
+                }
                 for (y, &g) in y.iter_mut().zip(gamma.unwrap_or_default()) {
-                    *y = y.mul(g);
+                    *y = T::step(y.mul(g));
                 }
                 for (y, &b) in y.iter_mut().zip(beta.unwrap_or_default()) {
                     *y = y.add(b);

@@ -63,7 +63,7 @@ impl<T: Scalar<Work: Real>> Kernel for Floats<T> {
             let (mut from, mut to) = ([T::Work::zeroed(); CHUNK], [T::Work::zeroed(); CHUNK]);
             for (x, y) in x[at..].chunks(CHUNK).zip(part.chunks_mut(CHUNK)) {
                 let x = T::load(&x[..y.len()], &mut from);
-                T::store(y, &mut to, |y| apply(self.0, x, y));
+                T::store(y, &mut to, |y| apply(self.0, x, y, T::step));
             }
         });
         Ok(())
@@ -76,8 +76,8 @@ fn cost(f: Unary) -> usize {
     if matches!(f, Abs | Neg | Relu | Square) { 1 } else { 8 }
 }
 
-/// Applies the function to every element of `x`.
-pub(super) fn apply<T: Real>(f: Unary, x: &[T], y: &mut [T]) {
+/// Applies the function to every element of `x`; `step` is taken between the steps of composed functions.
+pub(super) fn apply<T: Real>(f: Unary, x: &[T], y: &mut [T], step: impl Fn(T) -> T + Copy) {
     use Unary as U;
     let c = T::from_f64;
     match f {
@@ -97,7 +97,7 @@ pub(super) fn apply<T: Real>(f: Unary, x: &[T], y: &mut [T]) {
         U::Log => map(x, y, T::ln),
         U::Log1p => map(x, y, T::ln_1p),
         U::Sqrt => map(x, y, T::sqrt),
-        U::Rsqrt => map(x, y, |v| c(1.0).div(v.sqrt())),
+        U::Rsqrt => map(x, y, |v| c(1.0).div(step(v.sqrt()))),
         U::Square => map(x, y, |v| v.mul(v)),
         U::Reciprocal => map(x, y, |v| c(1.0).div(v)),
         U::Floor => map(x, y, T::floor),
@@ -115,13 +115,13 @@ pub(super) fn apply<T: Real>(f: Unary, x: &[T], y: &mut [T]) {
         U::Tanh => map(x, y, T::tanh),
         U::Erf => map(x, y, T::erf),
         U::Erfc => map(x, y, T::erfc),
-        U::Sigmoid => map(x, y, sigmoid::<T>),
+        U::Sigmoid => map(x, y, |v| sigmoid(v, step)),
         U::Relu => map(x, y, |v| if v < c(0.0) { c(0.0) } else { v }),
         U::Relu6 => map(x, y, |v| clip(v, c(0.0), c(6.0))),
         U::Gelu => map(x, y, gelu::<T>),
         U::GeluTanh => map(x, y, gelu_tanh::<T>),
         U::FastGelu => map(x, y, fast_gelu::<T>),
-        U::Silu => map(x, y, silu::<T>),
+        U::Silu => map(x, y, |v| v.mul(step(sigmoid(v, step)))),
         U::Mish => map(x, y, |v| v.mul(softplus(v).tanh())),
         U::HardSwish => map(x, y, |v| v.mul(clip(v.add(c(3.0)), c(0.0), c(6.0))).div(c(6.0))),
         U::HardSigmoid => map(x, y, |v| clip(v.div(c(6.0)).add(c(0.5)), c(0.0), c(1.0))),
@@ -136,9 +136,10 @@ pub(super) fn apply<T: Real>(f: Unary, x: &[T], y: &mut [T]) {
 }
 
 #[inline(always)]
-fn sigmoid<T: Real>(v: T) -> T {
+fn sigmoid<T: Real>(v: T, step: impl Fn(T) -> T) -> T {
     let one = T::from_f64(1.0);
-    one.div(one.add(T::from_f64(0.0).sub(v).exp()))
+    let power = step(T::from_f64(0.0).sub(v).exp());
+    one.div(step(one.add(power)))
 }
 
 #[inline(always)]
@@ -152,17 +153,12 @@ fn gelu<T: Real>(v: T) -> T {
 fn gelu_tanh<T: Real>(v: T) -> T {
     let scale = T::from_f64(std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::SQRT_2);
     let cube = v.mul(v.mul(v));
-    v.mul(sigmoid(scale.mul(v.add(T::from_f64(0.044_715).mul(cube)))))
+    v.mul(sigmoid(scale.mul(v.add(T::from_f64(0.044_715).mul(cube))), |v| v))
 }
 
 #[inline(always)]
 fn fast_gelu<T: Real>(v: T) -> T {
-    v.mul(sigmoid(T::from_f64(1.702).mul(v)))
-}
-
-#[inline(always)]
-fn silu<T: Real>(v: T) -> T {
-    v.mul(sigmoid(v))
+    v.mul(sigmoid(T::from_f64(1.702).mul(v), |v| v))
 }
 
 /// `log(1 + exp(v))` without overflow.

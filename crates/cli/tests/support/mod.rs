@@ -8,7 +8,7 @@ use mslite_testkit::cases::Case;
 use mslite_testkit::{compare, npz};
 
 /// The command under test.
-pub fn mslite() -> Command {
+pub(crate) fn mslite() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mslite"));
     for name in ["RANK_ID", "RANK_SIZE", "LOCAL_RANK", "MSLITE_RENDEZVOUS", "MSLITE_TIMEOUT"] {
         command.env_remove(name);
@@ -17,12 +17,12 @@ pub fn mslite() -> Command {
 }
 
 /// Models exported by MindSpore, beside the checkout; absent where only the repository is.
-pub fn models() -> PathBuf {
+pub(crate) fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models")
 }
 
 /// The files of all ranks as one path with `{rank}`.
-pub fn model_pattern(case: &Case) -> PathBuf {
+pub(crate) fn model_pattern(case: &Case) -> PathBuf {
     match case.ranks {
         1 => case.models[0].clone(),
         _ => case.folder.join("rank{rank}.mindir"),
@@ -30,7 +30,7 @@ pub fn model_pattern(case: &Case) -> PathBuf {
 }
 
 /// Runs a case and compares the outputs of every rank; what is wrong, if anything.
-pub fn check(case: &Case, further: &[&str]) -> Result<(), String> {
+pub(crate) fn check(case: &Case, further: &[&str]) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let mut command = mslite();
     command.arg("run").arg(model_pattern(case)).args(["--ranks", &case.ranks.to_string()]).args(further);
@@ -63,6 +63,6 @@ pub fn check(case: &Case, further: &[&str]) -> Result<(), String> {
 }
 
 /// What a command has printed to stderr.
-pub fn errors(output: &Output) -> String {
+pub(crate) fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
