@@ -320,7 +320,8 @@ impl<T: Scalar<Work: Real>> Normalise<T> {
         let mean = T::Work::from_f64(if self.centred { sum(x, |x| x) / count } else { 0.0 });
         let squares = sum(x, |x| x.sub(mean).mul(x.sub(mean)));
         let deviation = (squares / count + self.epsilon).sqrt();
-        let (mean, scale) = match T::STEPWISE {
+        let stepwise = T::STEPWISE && self.centred;
+        let (mean, scale) = match stepwise {
             true => (T::step(mean), T::step(T::Work::from_f64(deviation))),
             false => (mean, T::Work::from_f64(1.0 / deviation)),
         };
@@ -332,9 +333,9 @@ impl<T: Scalar<Work: Real>> Normalise<T> {
             let gamma = gamma.get(columns.clone()).map(|g| T::load(g, &mut gammas));
             let beta = beta.get(columns).map(|b| T::load(b, &mut betas));
             T::store(y, &mut to, |y| {
-                match T::STEPWISE {
+                match stepwise {
                     true => map(x, y, |x| T::step(T::step(x.sub(mean)).div(scale))),
-                    false => map(x, y, |x| x.sub(mean).mul(scale)),
+                    false => map(x, y, |x| T::step(x.sub(mean).mul(scale))),
                 }
                 for (y, &g) in y.iter_mut().zip(gamma.unwrap_or_default()) {
                     *y = T::step(y.mul(g));

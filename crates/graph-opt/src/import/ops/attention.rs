@@ -131,7 +131,8 @@ fn causal(call: &mut Call, rows: Dim, columns: Dim, diagonal: i64) -> Result<Val
     call.emit.op(Op::Triangle(Triangle { upper: true, diagonal }), &[ones])
 }
 
-/// `softmax(mask(scale * (shift + q @ k^T))) @ v`, scores in f32.
+/// `softmax(mask(scale * (shift + q @ k^T))) @ v`, scores in f32. Products of f16 are rounded to f16, as in
+/// networks that spell attention out, whose results these models are held against.
 fn attention(call: &mut Call, heads: &Heads, options: &Options) -> Result<ValueId> {
     let dtype = call.emit.dtype(heads.q);
     let wide = if dtype == DType::F64 { dtype } else { DType::F32 };
@@ -140,11 +141,13 @@ fn attention(call: &mut Call, heads: &Heads, options: &Options) -> Result<ValueI
     let [_, shared, columns, _] = &k_dims[..] else { return Err(call.invalid("key must have rank 4")) };
     // Query heads that share a key head stand side by side: they become rows of one matrix.
     let grouped = &n.floor_div(shared) * rows;
-    let q = call.emit.cast(heads.q, wide)?;
+    let narrow = if dtype == DType::F16 { dtype } else { wide };
+    let q = call.emit.cast(heads.q, narrow)?;
     let q = call.emit.reshape(q, vec![batch.clone(), shared.clone(), grouped.clone(), width.clone()])?;
-    let k = call.emit.cast(heads.k, wide)?;
+    let k = call.emit.cast(heads.k, narrow)?;
     let product = Op::MatMul(MatMul { transpose_b: true, ..MatMul::default() });
     let scores = call.emit.op(product, &[q, k])?;
+    let scores = call.emit.cast(scores, wide)?;
     let full = vec![batch.clone(), n.clone(), rows.clone(), columns.clone()];
     let mut scores = call.emit.reshape(scores, full)?;
     if let Some(shift) = options.shift {
