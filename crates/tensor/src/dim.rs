@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::{Add, Mul, Sub};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ pub type Bindings = BTreeMap<Symbol, i64>;
 
 /// An integer that may be symbolic: an extent, or a number computed from extents.
 ///
-/// Arithmetic saturates; whoever allocates checks sizes.
+/// Arithmetic saturates; whoever allocates checks sizes. A result that would be too large to handle becomes a symbol
+/// that stands for it: the same operation on the same extents gives the same one, but no binding gives it a value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dim {
     /// A number.
@@ -28,7 +30,33 @@ pub enum Dim {
 
 /// A sum of products in normal form: coefficients by sorted factors.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Expr(BTreeMap<Vec<Factor>, i64>);
+pub struct Expr {
+    terms: BTreeMap<Vec<Factor>, i64>,
+    size: Size,
+}
+
+/// How large an expression is when it is written out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+struct Size {
+    /// Terms, symbols and divisions in it.
+    parts: usize,
+    /// Divisions and maxima within each other.
+    depth: usize,
+}
+
+impl Size {
+    /// The largest that an expression may have; without a limit, they could double from node to node of a graph.
+    const MAX: Size = Size { parts: 512, depth: 32 };
+
+    fn is_allowed(self) -> bool {
+        self.parts <= Size::MAX.parts && self.depth <= Size::MAX.depth
+    }
+
+    /// The size of two together.
+    fn and(self, other: Size) -> Size {
+        Size { parts: self.parts + other.parts, depth: self.depth.max(other.depth) }
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Factor {
@@ -116,7 +144,7 @@ impl Dim {
             return self.clone();
         };
         let mut sum = Dim::Fixed(0);
-        for (factors, coefficient) in &expr.0 {
+        for (factors, coefficient) in &expr.terms {
             let mut product = Dim::Fixed(*coefficient);
             for factor in factors {
                 product = &product * &factor.bind(bindings);
@@ -137,7 +165,7 @@ impl Dim {
 
     fn collect_symbols(&self, names: &mut Vec<Symbol>) {
         let Dim::Symbolic(expr) = self else { return };
-        for factor in expr.0.keys().flatten() {
+        for factor in expr.terms.keys().flatten() {
             match factor {
                 Factor::Symbol(name) => names.push(name.clone()),
                 Factor::FloorDiv(a, b) | Factor::Max(a, b) => {
@@ -156,7 +184,7 @@ impl Dim {
         match self {
             Dim::Fixed(0) => BTreeMap::new(),
             Dim::Fixed(n) => BTreeMap::from([(Vec::new(), *n)]),
-            Dim::Symbolic(expr) => expr.0.clone(),
+            Dim::Symbolic(expr) => expr.terms.clone(),
         }
     }
 
@@ -165,12 +193,47 @@ impl Dim {
         let constant = terms.keys().all(Vec::is_empty);
         match constant {
             true => Dim::Fixed(terms.into_values().next().unwrap_or(0)),
-            false => Dim::Symbolic(Arc::new(Expr(terms))),
+            false => Dim::expression(terms),
+        }
+    }
+
+    fn expression(terms: BTreeMap<Vec<Factor>, i64>) -> Dim {
+        let term = |size: Size, factors: &Vec<Factor>| {
+            factors.iter().fold(Size { parts: size.parts + 1, ..size }, |size, f| size.and(f.size()))
+        };
+        let size = terms.keys().fold(Size::default(), term);
+        match size.is_allowed() {
+            true => Dim::Symbolic(Arc::new(Expr { terms, size })),
+            false => Dim::stand_in(&terms),
+        }
+    }
+
+    /// A symbol for what is too large: the same for the same.
+    fn stand_in(large: &impl Hash) -> Dim {
+        let mut hasher = DefaultHasher::new();
+        large.hash(&mut hasher);
+        Dim::symbol(&format!("_large.{:016x}", hasher.finish()))
+    }
+
+    fn size(&self) -> Size {
+        match self {
+            Dim::Fixed(_) => Size { parts: 1, depth: 0 },
+            Dim::Symbolic(expr) => expr.size,
         }
     }
 }
 
 impl Factor {
+    fn size(&self) -> Size {
+        match self {
+            Factor::Symbol(_) => Size { parts: 1, depth: 0 },
+            Factor::FloorDiv(a, b) | Factor::Max(a, b) => {
+                let both = a.size().and(b.size());
+                Size { parts: both.parts + 1, depth: both.depth + 1 }
+            }
+        }
+    }
+
     fn bind(&self, bindings: &Bindings) -> Dim {
         match self {
             Factor::Symbol(name) => match bindings.get(name) {
@@ -240,6 +303,9 @@ impl Mul for &Dim {
         if let (Dim::Fixed(a), Dim::Fixed(b)) = (self, other) {
             return Dim::Fixed(a.saturating_mul(*b));
         }
+        if self.size().parts * other.size().parts > Size::MAX.parts * Size::MAX.parts / 16 {
+            return Dim::stand_in(&(self.min(other), self.max(other)));
+        }
         let mut terms: BTreeMap<Vec<Factor>, i64> = BTreeMap::new();
         for (a, x) in self.terms() {
             for (b, y) in other.terms() {
@@ -260,7 +326,7 @@ impl fmt::Display for Dim {
             Dim::Symbolic(expr) => expr,
         };
         // The constant term has the least key; people expect it last.
-        for (i, (factors, coefficient)) in expr.0.iter().rev().enumerate() {
+        for (i, (factors, coefficient)) in expr.terms.iter().rev().enumerate() {
             let sign = match (i, *coefficient < 0) {
                 (0, false) => "",
                 (0, true) => "-",
@@ -308,12 +374,10 @@ impl FromStr for Dim {
 /// Reads what `Display` writes.
 struct Parser<'a> {
     rest: &'a str,
-    depth: u32,
+    depth: usize,
 }
 
 impl Parser<'_> {
-    const MAX_DEPTH: u32 = 32;
-
     fn eat(&mut self, token: &str) -> bool {
         match self.rest.strip_prefix(token) {
             Some(rest) => {
@@ -325,45 +389,49 @@ impl Parser<'_> {
     }
 
     fn sum(&mut self) -> Option<Dim> {
-        let mut sum = if self.eat("-") { &self.product()? * &Dim::Fixed(-1) } else { self.product()? };
+        let negative = self.eat("-");
+        let mut sum = self.product(negative)?;
         loop {
             if self.eat("+") {
-                sum = &sum + &self.product()?;
+                sum = &sum + &self.product(false)?;
             } else if self.eat("-") {
-                sum = &sum - &self.product()?;
+                sum = &sum + &self.product(true)?;
             } else {
                 return Some(sum);
             }
         }
     }
 
-    fn product(&mut self) -> Option<Dim> {
-        let mut product = self.factor()?;
+    fn product(&mut self, negative: bool) -> Option<Dim> {
+        let mut product = self.factor(negative)?;
         while self.eat("*") {
-            product = &product * &self.factor()?;
+            product = &product * &self.factor(false)?;
         }
         Some(product)
     }
 
-    fn factor(&mut self) -> Option<Dim> {
+    fn factor(&mut self, negative: bool) -> Option<Dim> {
         let is_name = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
         let end = self.rest.find(|c| !is_name(c)).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
         let first = word.chars().next()?;
         self.rest = rest.trim_start();
         if first.is_ascii_digit() {
-            return word.parse().ok().map(Dim::Fixed);
+            // With its sign, for the least number has no positive counterpart.
+            let sign = if negative { "-" } else { "" };
+            return format!("{sign}{word}").parse().ok().map(Dim::Fixed);
         }
-        match word {
-            "floor" if self.eat("(") => self.pair().map(|(a, b)| a.floor_div(&b)),
-            "max" if self.eat("(") => self.pair().map(|(a, b)| a.maximum(&b)),
-            name => Some(Dim::symbol(name)),
-        }
+        let factor = match word {
+            "floor" if self.eat("(") => self.pair().map(|(a, b)| a.floor_div(&b))?,
+            "max" if self.eat("(") => self.pair().map(|(a, b)| a.maximum(&b))?,
+            name => Dim::symbol(name),
+        };
+        Some(if negative { &factor * &Dim::Fixed(-1) } else { factor })
     }
 
     fn pair(&mut self) -> Option<(Dim, Dim)> {
         self.depth += 1;
-        if self.depth > Self::MAX_DEPTH {
+        if self.depth > Size::MAX.depth {
             return None;
         }
         let a = self.sum()?;
@@ -410,6 +478,30 @@ mod tests {
     fn bad_text_is_refused() {
         for text in ["", "+", "s +", "floor(s)", "2 s", "floor(1 / 2", &"floor(".repeat(100)] {
             assert!(text.parse::<Dim>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_least_number_can_be_read_back() {
+        let least = Dim::Fixed(i64::MIN);
+        for dim in [least.clone(), &least * &Dim::symbol("s"), &Dim::symbol("s") + &least] {
+            assert_eq!(dim.to_string().parse(), Ok(dim));
+        }
+    }
+
+    #[test]
+    fn growth_ends_in_a_symbol() {
+        let grown = |step: fn(&Dim, &Dim) -> Dim| {
+            let (one, two) = (Dim::symbol("s"), Dim::symbol("t"));
+            (0..100).fold((one, two), |(a, b), _| (step(&a, &b), step(&(&a + &Dim::Fixed(1)), &b)))
+        };
+        let steps: [fn(&Dim, &Dim) -> Dim; 4] =
+            [Dim::maximum, Dim::floor_div, |a, b| a * b, |a, b| &(a * a) + &b.maximum(a)];
+        for step in steps {
+            let (a, b) = grown(step);
+            assert_eq!((&a, &b), (&grown(step).0, &grown(step).1), "the same twice");
+            assert!(a.to_string().len() < 10_000 && b.to_string().len() < 10_000);
+            assert_eq!(a.to_string().parse(), Ok(a));
         }
     }
 
