@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use mslite::{
-    BuildOptions, Context, DType, Error, ErrorKind, Key, Mode, Model, Ranks, Result, Tensor, World, bf16,
+    BuildOptions, Context, DType, Error, ErrorKind, Key, Mode, Model, ModelType, Ranks, Result, Tensor,
+    World, bf16,
 };
 use mslite_tensor::{Tensor as Data, npz};
 use serde_json::json;
@@ -50,7 +51,7 @@ pub(crate) struct RunArgs {
     /// Threads that compute, for each rank; by default the cores, shared among the ranks
     #[arg(long, value_name = "T", default_value_t = 0, hide_default_value = true)]
     threads: usize,
-    /// Configuration file
+    /// Configuration file, as MindSpore Lite has it; the CPU has no settings in it
     #[arg(long, value_name = "F.ini")]
     config: Option<String>,
     /// File with the ranks of named communication groups
@@ -180,7 +181,8 @@ fn run_rank(args: &RunArgs, rank: usize, context: &Context) -> Result<String> {
     options.config = args.config.as_deref().map(|path| at_rank(path, rank));
     options.key = args.key.clone();
     options.mode = args.dec_mode;
-    let model = Model::build_with(at_rank(&args.model, rank), context, &options)?;
+    let model = Model::build_with(at_rank(&args.model, rank), ModelType::MindIr, context, &options)?;
+    warn_of_unused_settings(args, rank, &model);
     let mut timing = Vec::new();
     let mut printed: Vec<Vec<Tensor>> = Vec::new();
     for call in 0..args.inputs.len().max(1) {
@@ -193,6 +195,14 @@ fn run_rank(args: &RunArgs, rank: usize, context: &Context) -> Result<String> {
     }
     let timing = (args.repeat > 1).then(|| Timing::new(timing));
     Ok(if args.json { as_json(rank, &printed, timing.as_ref()) } else { as_text(&printed, timing.as_ref()) })
+}
+
+/// The CPU, the only device of this command, takes its settings from flags.
+fn warn_of_unused_settings(args: &RunArgs, rank: usize, model: &Model) {
+    let sections: Vec<&str> = model.config().sections().collect();
+    if let (Some(path), 0, false) = (&args.config, rank, sections.is_empty()) {
+        eprintln!("warning: {path}: the CPU has no use for [{}]", sections.join("], ["));
+    }
 }
 
 fn predict(

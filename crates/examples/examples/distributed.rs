@@ -7,7 +7,7 @@
 //! runs `model0.mindir` at rank 0 and `model1.mindir` at rank 1.
 #![allow(clippy::print_stdout, reason = "a program prints")]
 
-use mslite::{Context, Model, Result, Target};
+use mslite::{Context, Model, ModelType, Result, Target};
 use ndarray::ArrayD;
 
 fn main() -> Result<()> {
@@ -19,7 +19,7 @@ fn main() -> Result<()> {
     context.target = vec![Target::Cpu];
     context.cpu.thread_num = 1;
     let rank = context.rank_id()?;
-    let model = Model::build_from_file(format!("{path}{rank}.mindir"), &context)?;
+    let model = Model::build_from_file(format!("{path}{rank}.mindir"), ModelType::MindIr, &context)?;
 
     let mut inputs = model.inputs();
     for input in &mut inputs {

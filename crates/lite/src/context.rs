@@ -15,7 +15,7 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Context {
-    /// Devices in order of preference.
+    /// Devices in order of preference. Building a model with one that is absent is the error `Unavailable`.
     pub target: Vec<Target>,
     /// Settings of the CPU.
     pub cpu: CpuSettings,
@@ -51,11 +51,12 @@ pub enum Target {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CpuSettings {
-    /// Threads that compute; 0 for as many as suit the machine, shared fairly among the ranks of this host.
+    /// Threads that compute; 0 for the number of cores divided by the number of ranks, at least 1.
     pub thread_num: usize,
 }
 
-/// Settings of NVIDIA GPUs.
+/// Settings of NVIDIA GPUs. Rank and number of ranks are the context's: [`Context::rank_id`],
+/// [`Context::group_size`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GpuSettings {
@@ -71,7 +72,7 @@ pub struct GpuSettings {
 pub struct AscendSettings {
     /// Number of the device.
     pub device_id: usize,
-    /// Rank of this process in the rank table.
+    /// Rank of this process in the rank table; other devices take [`Context::rank_id`].
     pub rank_id: usize,
     /// Library that runs models: `ge`, or empty for ACL.
     pub provider: String,

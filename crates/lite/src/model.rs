@@ -20,18 +20,40 @@ pub enum ModelType {
     MindIr,
 }
 
-/// What is needed beside path and context to build a model.
+/// What a build may need beside path, type and context.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct BuildOptions {
-    /// How the file is written.
-    pub model_type: ModelType,
-    /// Configuration file.
+    /// Configuration file, as [`Config`] reads it. No setting is in force on the CPU; the model keeps them all
+    /// ([`Model::config`]), also for backends of the program.
     pub config: Option<PathBuf>,
     /// Key of an encrypted model.
     pub key: Option<Key>,
     /// Encryption mode that the model must have; by default the one that the file names.
     pub mode: Option<Mode>,
+}
+
+impl BuildOptions {
+    /// The same with a configuration file.
+    #[must_use]
+    pub fn with_config(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config = Some(path.into());
+        self
+    }
+
+    /// The same with the key of an encrypted model.
+    #[must_use]
+    pub fn with_key(mut self, key: Key) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// The same with the encryption mode that the model must have.
+    #[must_use]
+    pub fn with_mode(mut self, mode: Mode) -> Self {
+        self.mode = Some(mode);
+        self
+    }
 }
 
 /// A model, built for the devices of a context.
@@ -52,16 +74,22 @@ impl Model {
     /// `InvalidArgument` for a missing file or a wrong option, `InvalidModel` for a damaged file, `Unsupported`
     /// for what no device runs, `Unavailable` for an absent device, `PlanMismatch` when the ranks' models do not
     /// fit each other, `PeerLost` and `Timeout` when a rank does not come.
-    pub fn build_from_file(path: impl AsRef<Path>, context: &Context) -> Result<Self> {
-        Model::build_with(path, context, &BuildOptions::default())
+    pub fn build_from_file(path: impl AsRef<Path>, model_type: ModelType, context: &Context) -> Result<Self> {
+        Model::build_with(path, model_type, context, &BuildOptions::default())
     }
 
-    /// As [`Model::build_from_file`], with options.
+    /// As [`Model::build_from_file`], with a configuration file or the key of an encrypted model.
     ///
     /// # Errors
     /// As [`Model::build_from_file`].
-    pub fn build_with(path: impl AsRef<Path>, context: &Context, options: &BuildOptions) -> Result<Self> {
+    pub fn build_with(
+        path: impl AsRef<Path>,
+        model_type: ModelType,
+        context: &Context,
+        options: &BuildOptions,
+    ) -> Result<Self> {
         let path = path.as_ref();
+        let ModelType::MindIr = model_type;
         let config = options.config.as_ref().map(Config::open).transpose()?.unwrap_or_default();
         let devices = context.devices()?;
         let groups = groups(context)?;
@@ -149,7 +177,6 @@ fn describe(graph: &Graph, ports: &[mslite_graph_opt::ir::Port]) -> Vec<Tensor> 
 
 /// Reads a model file into an optimised graph.
 fn read(path: &Path, options: &BuildOptions) -> Result<Graph> {
-    let ModelType::MindIr = options.model_type;
     let mut open = OpenOptions::new();
     open.key = options.key.clone();
     open.mode = options.mode;

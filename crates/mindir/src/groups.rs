@@ -53,11 +53,6 @@ impl GroupFile {
     }
 }
 
-/// Whether a group's name means all ranks: MindSpore writes the name of the back end that exported the model.
-pub fn is_world_group(name: &str) -> bool {
-    matches!(name, "hccl_world_group" | "nccl_world_group" | "mccl_world_group")
-}
-
 #[cfg(test)]
 mod tests {
     use prost::Message;

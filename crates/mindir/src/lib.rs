@@ -23,7 +23,7 @@ pub use bytes::Bytes;
 pub use crypto::{Key, Mode};
 pub use data_type::{DataType, dtype_of_type_id};
 pub use error::{Error, Location, Result};
-pub use groups::{GroupFile, is_world_group};
+pub use groups::GroupFile;
 pub use model::{
     Callee, Definition, Graph, Input, MapParameter, Model, Node, NodeKind, Output, Parameter, Primitive,
     PrimitiveKind, Symbol,
