@@ -9,8 +9,12 @@ use serde::Serialize;
 
 use crate::run::parse_key;
 
-/// Shows inputs, outputs, operators, parameters, collectives and functions of a model file.
+/// Shows inputs, outputs, operators, parameters, collectives and functions of a model file, without running it.
+///
+/// Example:
+///   mslite inspect slice0.mindir
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct InspectArgs {
     /// Model file
     #[arg(value_name = "MODEL")]

@@ -21,11 +21,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a model, or one slice of it for each rank, and print its outputs
+    #[command(about = "Run a model, or one slice of it for each rank, and print its outputs")]
     Run(run::RunArgs),
-    /// Show what is in a model file
+    #[command(about = "Show what is in a model file")]
     Inspect(inspect::InspectArgs),
-    /// Start any program as N ranks
+    #[command(about = "Start any program as N ranks")]
     Launch(launch::LaunchArgs),
 }
 

@@ -102,7 +102,7 @@ impl Default for Context {
             group_info_file: None,
             ranks: Ranks::default(),
             timeout: None,
-            registry: Registry::new().with(Arc::new(CpuBackend::default())),
+            registry: Registry::new().with(Arc::new(CpuBackend)),
         }
     }
 }
