@@ -12,7 +12,11 @@ pub(crate) const MARKED_VARIABLE: &str = "MSLITE_LINES_MARKED";
 ///
 /// Each rank finds its place in the environment: RANK_ID, RANK_SIZE, LOCAL_RANK, and in MSLITE_RENDEZVOUS where
 /// the ranks meet. When one fails, the others are ended, and its exit code is returned. Ctrl-C ends all.
+///
+/// Example:
+///   mslite launch --ranks 2 -- ./my-program its-argument
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct LaunchArgs {
     /// Number of ranks
     #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
