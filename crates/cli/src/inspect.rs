@@ -30,7 +30,8 @@ pub(crate) fn inspect(args: &InspectArgs) -> Result<ExitCode> {
     let mut options = OpenOptions::new();
     options.key = args.key.clone();
     options.mode = args.dec_mode;
-    let model = Model::open(&args.model, &options).map_err(|error| Error::new(kind(&error), error.to_string()))?;
+    let model =
+        Model::open(&args.model, &options).map_err(|error| Error::new(kind(&error), error.to_string()))?;
     let contents = Contents::of(&model);
     match args.json {
         true => println!("{}", serde_json::to_string(&contents).unwrap_or_default()),

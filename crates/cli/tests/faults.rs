@@ -152,9 +152,7 @@ fn assert_names_lost_rank(lines: &[String], survivor: usize, lost: usize) {
     let own = of_rank(lines, survivor);
     let named = format!("rank {lost} is lost");
     assert!(
-        own.len() == 1
-            && own[0].contains("error: PeerLost: ")
-            && own[0].contains(&named),
+        own.len() == 1 && own[0].contains("error: PeerLost: ") && own[0].contains(&named),
         "rank {survivor} does not name rank {lost}: {lines:#?}"
     );
 }
@@ -182,7 +180,10 @@ fn a_killed_rank_ends_all() {
             times.push(took);
         }
         times.sort();
-        println!("{ranks} ranks end after the kill of one: median {:?}, all {times:?}", times[times.len() / 2]);
+        println!(
+            "{ranks} ranks end after the kill of one: median {:?}, all {times:?}",
+            times[times.len() / 2]
+        );
     }
 }
 
@@ -210,7 +211,8 @@ fn a_rank_killed_at_start_up_ends_all() {
 fn ranks_started_by_hand_notice_a_killed_one() {
     let Some(pattern) = slices("d_gpt2_tp2_fp32") else { return };
     let rendezvous = unique();
-    let start = |rank| Job::start(by_hand(&at(&pattern, rank), rank, 2, &rendezvous, &["--repeat", "100000000"]));
+    let start =
+        |rank| Job::start(by_hand(&at(&pattern, rank), rank, 2, &rendezvous, &["--repeat", "100000000"]));
     let (survivor, lost) = (start(0), start(1));
     std::thread::sleep(Duration::from_millis(1500));
     kill_process(lost.pid(), Signal::KILL).unwrap();
@@ -264,7 +266,10 @@ fn models_that_do_not_fit_are_refused_with_both_nodes() {
         for line in failing(&[at(&matmul, 0), at(&gpt, 1)], how) {
             assert!(line.contains("PlanMismatch") && line.contains("rank 0 has all_reduce"), "{line}");
             assert!(line.contains("Default/AllReduce-op0"), "{line}");
-            assert!(line.contains("rank 1 has reduce_scatter") && line.contains("ReduceScatter-op0"), "{line}");
+            assert!(
+                line.contains("rank 1 has reduce_scatter") && line.contains("ReduceScatter-op0"),
+                "{line}"
+            );
         }
         for line in failing(&[at(&pipeline, 1), at(&pipeline, 0)], how) {
             assert!(line.contains("PlanMismatch"), "{line}");

@@ -103,7 +103,10 @@ fn missing_or_damaged_parts() {
     let folder = tempfile::tempdir().unwrap();
     let graph = folder.path().join("model_graph.mindir");
     std::fs::copy(split.join("model_graph.mindir"), &graph).unwrap();
-    refused(&mut run(&graph), &["InvalidModel", "model_graph.mindir", "model_variables/data_0", "No such file"]);
+    refused(
+        &mut run(&graph),
+        &["InvalidModel", "model_graph.mindir", "model_variables/data_0", "No such file"],
+    );
     let weights = std::fs::read(split.join("model_variables/data_0")).unwrap();
     std::fs::create_dir(folder.path().join("model_variables")).unwrap();
     std::fs::write(folder.path().join("model_variables/data_0"), &weights[..weights.len() / 2]).unwrap();
@@ -149,7 +152,8 @@ fn inputs_that_do_not_fit() {
     let wide = |t: &Tensor| t.as_slice::<i32>().unwrap().iter().map(|&x| i64::from(x)).collect::<Vec<_>>();
     let widened = arrays.iter().map(|(name, t)| (name.clone(), Tensor::from_vec(wide(t), t.dims()).unwrap()));
     with(widened.collect(), &["InvalidArgument", "input 0", "i32", "i64"]);
-    let far = Tensor::from_vec(vec![1_000_000i32; arrays[0].1.len()], arrays[0].1.dims()).unwrap();
+    let far = Tensor::from_vec(vec![1_000_000i32; arrays[0].1.dims().iter().product()], arrays[0].1.dims())
+        .unwrap();
     let mut ids = arrays.clone();
     ids[0].1 = far;
     with(ids, &["1000000", "Gather", "Default/"]);
@@ -174,7 +178,7 @@ fn outputs_that_cannot_be_written() {
 fn wrong_use() {
     misused(run("m").args(["--outputs", "a", "--outputs", "b"]), "give one for each --inputs");
     misused(run("m").args(["--inputs", "a", "--inputs", "b", "--outputs", "c"]), "do not fit 2 calls");
-    misused(run("m").args(["--timeout", "-1"]), "--timeout");
+    misused(run("m").arg("--timeout=-1"), "--timeout");
     misused(run("m").args(["--ranks", "0"]), "--ranks");
     misused(run("m").args(["--fill", "noise"]), "ones, zeros, random:SEED");
     misused(run("m").arg("--in-process"), "--ranks");

@@ -1,7 +1,7 @@
 //! Arrays of numpy's npz archives as tensors, and back.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufReader, Cursor, Write};
 use std::path::Path;
 
 use npyz::npz::{array_name_from_file_name, file_name_from_array_name};
@@ -141,14 +141,16 @@ pub fn write<'a>(
 }
 
 fn write_all<'a>(path: &Path, arrays: impl IntoIterator<Item = (String, &'a Tensor)>) -> io::Result<()> {
-    let mut archive = ZipWriter::new(BufWriter::new(File::create(path)?));
+    // In memory, since a writer whose file fails prints to stderr when it is dropped, and a pipe cannot seek.
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, tensor) in arrays {
         append(&mut archive, &name, tensor)?;
     }
-    archive.finish()?.flush()
+    let bytes = archive.finish()?.into_inner();
+    File::create(path)?.write_all(&bytes)
 }
 
-type Archive = ZipWriter<BufWriter<File>>;
+type Archive = ZipWriter<Cursor<Vec<u8>>>;
 
 fn append(archive: &mut Archive, name: &str, tensor: &Tensor) -> io::Result<()> {
     macro_rules! by_dtype {
