@@ -34,14 +34,23 @@ pub(crate) fn inspect(args: &InspectArgs) -> Result<ExitCode> {
     let mut options = OpenOptions::new();
     options.key = args.key.clone();
     options.mode = args.dec_mode;
-    let model = Model::open(&args.model, &options)
-        .map_err(|error| Error::new(ErrorKind::InvalidModel, error.to_string()))?;
+    let model =
+        Model::open(&args.model, &options).map_err(|error| Error::new(kind(&error), error.to_string()))?;
     let contents = Contents::of(&model);
     match args.json {
         true => println!("{}", serde_json::to_string(&contents).unwrap_or_default()),
         false => print!("{}", contents.as_text()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn kind(error: &mslite_mindir::Error) -> ErrorKind {
+    use mslite_mindir::Error as E;
+    match error {
+        E::Unsupported { .. } => ErrorKind::Unsupported,
+        E::Invalid { .. } | E::External { .. } => ErrorKind::InvalidModel,
+        _ => ErrorKind::InvalidArgument,
+    }
 }
 
 /// What a model file holds, for people and programs.

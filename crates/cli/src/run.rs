@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::error::ErrorKind as UsageError;
+use clap::{Args, CommandFactory};
 use mslite::{
     BuildOptions, Context, DType, Error, ErrorKind, Key, Mode, Model, ModelType, Ranks, Result, Tensor,
     World, bf16,
@@ -67,7 +68,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
     repeat: usize,
     /// Seconds that a rank waits for others before it gives up [default: 30]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = parse_timeout)]
     timeout: Option<f64>,
     /// Print a JSON object for each rank, on a line of its own
     #[arg(long)]
@@ -75,7 +76,7 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
-    check(args)?;
+    check(args);
     match args.ranks {
         Some(ranks) if args.in_process => run_threads(args, ranks),
         Some(ranks) => start(ranks, own_command()?, !args.json, args.timeout),
@@ -89,15 +90,18 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
     }
 }
 
-fn check(args: &RunArgs) -> Result<()> {
-    let fail = |message: &str| Err(Error::new(ErrorKind::InvalidArgument, message));
-    if !args.outputs.is_empty() && args.outputs.len() != args.inputs.len().max(1) {
-        return fail("there must be as many --outputs as --inputs");
+/// Ends the program, as for any other wrong use, when options do not fit each other.
+fn check(args: &RunArgs) {
+    let (inputs, outputs) = (args.inputs.len().max(1), args.outputs.len());
+    if outputs != 0 && outputs != inputs {
+        let message = format!("{outputs} --outputs do not fit {inputs} calls: give one for each --inputs");
+        crate::Cli::command().error(UsageError::WrongNumberOfValues, message).exit();
     }
-    if args.timeout.is_some_and(|s| !(s > 0.0 && s < 1e9)) {
-        return fail("--timeout must be a positive number of seconds");
-    }
-    Ok(())
+}
+
+fn parse_timeout(text: &str) -> Result<f64, String> {
+    let seconds: Option<f64> = text.parse().ok().filter(|s| *s > 0.0 && *s < 1e7);
+    seconds.ok_or_else(|| "it is not a positive number of seconds".to_owned())
 }
 
 /// This command without --ranks, for the processes of the ranks.
@@ -175,8 +179,23 @@ fn at_rank(path: &str, rank: usize) -> PathBuf {
     PathBuf::from(path.replace("{rank}", &rank.to_string()))
 }
 
-/// Builds and runs the model of one rank; the text is what it prints.
+/// Builds and runs the model of one rank; the text is what it prints. A rank that fails tells the others why.
 fn run_rank(args: &RunArgs, rank: usize, context: &Context) -> Result<String> {
+    let result = build_and_run(args, rank, context);
+    if let Err(error) = &result
+        && !concerns_all(error.kind())
+    {
+        context.abort(error);
+    }
+    result
+}
+
+/// Whether the other ranks find out by themselves.
+fn concerns_all(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::PlanMismatch | ErrorKind::PeerLost | ErrorKind::Timeout)
+}
+
+fn build_and_run(args: &RunArgs, rank: usize, context: &Context) -> Result<String> {
     let mut options = BuildOptions::default();
     options.config = args.config.as_deref().map(|path| at_rank(path, rank));
     options.key = args.key.clone();

@@ -33,6 +33,9 @@ pub struct Context {
     registry: Registry,
 }
 
+/// How long a rank that gives up waits for the others, to tell them.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
 /// A kind of device.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -144,6 +147,21 @@ impl Context {
                 JoinOptions::from_env()?.map_or((0, 1), |options| (options.rank, options.size))
             }
         })
+    }
+
+    /// Tells the other ranks that this one gives up because of `error`: they get `PeerLost` with the reason, and
+    /// need not wait for the timeout. Nothing can be exchanged afterwards.
+    ///
+    /// A rank that has not joined the others yet joins for that, and gives them one second to come.
+    pub fn abort(&self, error: &Error) {
+        let world = match &self.ranks {
+            Ranks::Environment => world_of_environment(Some(LAST_CALL)),
+            _ => self.world(),
+        };
+        // Ranks that do not come have nothing to be told.
+        if let Ok(Some(world)) = world {
+            world.abort(&format!("{}: {error}", error.kind()));
+        }
     }
 
     /// The world of this process, joined at the first call.

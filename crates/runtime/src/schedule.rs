@@ -113,12 +113,12 @@ fn message(
         _ => return Ok(None),
     };
     let fail = |reason: String| {
-        let message = format!("{} {reason}; was every rank given its own slice?", collective.op);
-        Err(Error::new(ErrorKind::PlanMismatch, message).with("rank", rank).with("node", origin))
+        let message = format!("rank {rank} has {} at {origin}, which names {reason}", collective.op);
+        Err(Error::new(ErrorKind::PlanMismatch, message))
     };
     match ranks.get(peer) {
-        None => fail(format!("names rank {peer} of a group of {}", ranks.len())),
-        Some(&peer) if peer == rank => fail(format!("at rank {rank} names this rank itself")),
+        None => fail(format!("rank {peer} of a group of {}", ranks.len())),
+        Some(&peer) if peer == rank => fail("this rank itself".to_owned()),
         Some(&peer) if matches!(collective.op.kind, CollectiveKind::Send { .. }) => {
             Ok(Some((rank, peer, tag)))
         }
@@ -192,6 +192,13 @@ fn compare_messages(schedules: &[Schedule]) -> Result<()> {
     Ok(())
 }
 
+/// That the ranks' models do not fit each other, and why.
+pub(crate) fn unfit(why: &str) -> Error {
+    let message =
+        format!("the models do not fit each other: {why}; give every rank its own slice of one model");
+    Error::new(ErrorKind::PlanMismatch, message)
+}
+
 fn mismatch(what: &str, a: (usize, Option<&Entry>), b: (usize, Option<&Entry>)) -> Error {
     let side = |(rank, entry): (usize, Option<&Entry>)| match entry {
         Some(entry) => {
@@ -199,12 +206,7 @@ fn mismatch(what: &str, a: (usize, Option<&Entry>), b: (usize, Option<&Entry>)) 
         }
         None => format!("rank {rank} has none"),
     };
-    let message = format!(
-        "the models do not fit each other: {what}: {}, {}; give every rank its own slice of one model",
-        side(a),
-        side(b)
-    );
-    Error::new(ErrorKind::PlanMismatch, message)
+    unfit(&format!("{what}: {}, {}", side(a), side(b)))
 }
 
 fn escape(text: &str) -> String {

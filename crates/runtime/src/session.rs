@@ -10,7 +10,7 @@ use mslite_tensor::{Dims, HostBuffer, Shape, Tensor, TensorSpec};
 use crate::backend::Groups;
 use crate::plan::{Fallback, NamedDevice, Plan};
 use crate::program::{Program, RunState};
-use crate::schedule::{GroupRanks, Schedule, compare};
+use crate::schedule::{GroupRanks, Schedule, compare, unfit};
 use crate::{Error, ErrorKind, Result};
 
 /// How to build a session.
@@ -346,18 +346,18 @@ fn agree(graph: &Graph, groups: &GroupRanks, world: &World) -> Result<()> {
     let mine = Schedule::new(graph, groups, world.rank());
     let bytes = match &mine {
         Ok(schedule) => [b"+".as_slice(), &schedule.encode()].concat(),
-        Err(error) => format!("-{error}").into_bytes(),
+        Err(error) => format!("-{}", error.message()).into_bytes(),
     };
     let all = world.exchange(&bytes)?;
-    mine?;
+    let faults: Vec<_> =
+        all.iter().filter_map(|bytes| bytes.strip_prefix(b"-")).map(String::from_utf8_lossy).collect();
+    if !faults.is_empty() {
+        return Err(unfit(&faults.join(", ")));
+    }
     let mut schedules = Vec::with_capacity(all.len());
     for (rank, bytes) in all.iter().enumerate() {
         let schedule = match bytes.split_first() {
             Some((b'+', rest)) => Schedule::decode(rest),
-            Some((b'-', rest)) => {
-                let message = String::from_utf8_lossy(rest).into_owned();
-                return Err(Error::new(ErrorKind::PlanMismatch, message));
-            }
             _ => None,
         };
         schedules.push(schedule.ok_or_else(|| {

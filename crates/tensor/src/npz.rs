@@ -1,7 +1,7 @@
 //! Arrays of numpy's npz archives as tensors, and back.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, BufReader, Cursor, Write};
 use std::path::Path;
 
 use npyz::npz::{array_name_from_file_name, file_name_from_array_name};
@@ -40,13 +40,21 @@ fn read_entry(archive: &mut ZipArchive<BufReader<File>>, i: usize) -> io::Result
 /// The arrays `PREFIX0`, `PREFIX1`, ... of an archive, in the order of their numbers.
 ///
 /// # Errors
-/// As [`read`].
+/// As [`read`]; also when a number is missing or given twice.
 pub fn read_numbered(path: impl AsRef<Path>, prefix: &str) -> io::Result<Vec<Tensor>> {
+    let path = path.as_ref();
     let mut numbered: Vec<(usize, Tensor)> = read(path)?
         .into_iter()
         .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.parse().ok()?, tensor)))
         .collect();
     numbered.sort_by_key(|(number, _)| *number);
+    if let Some((expected, (found, _))) = numbered.iter().enumerate().find(|(i, (number, _))| i != number) {
+        let reason = match found < &expected {
+            true => format!("{prefix}{found} is there twice"),
+            false => format!("{prefix}{expected} is missing"),
+        };
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{}: {reason}", path.display())));
+    }
     Ok(numbered.into_iter().map(|(_, tensor)| tensor).collect())
 }
 
@@ -108,7 +116,8 @@ fn row_major<T: Copy>(values: &[T], dims: &[usize]) -> Vec<T> {
     (0..values.len()).map(|i| values[source(i)]).collect()
 }
 
-/// Writes named tensors as an archive. The archive appears under its name when it is complete.
+/// Writes named tensors as an archive. The archive appears under its name when it is complete, unless there is
+/// something else than a file under that name, which is then written to.
 ///
 /// bfloat16, which numpy lacks, is written as float32.
 ///
@@ -120,6 +129,9 @@ pub fn write<'a>(
 ) -> io::Result<()> {
     let path = path.as_ref();
     let at = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    if path.metadata().is_ok_and(|there| !there.is_file()) {
+        return write_all(path, arrays).map_err(at);
+    }
     let partial = path.with_extension(format!("{}.partial", std::process::id()));
     let written = write_all(&partial, arrays).and_then(|()| std::fs::rename(&partial, path));
     if written.is_err() {
@@ -129,14 +141,16 @@ pub fn write<'a>(
 }
 
 fn write_all<'a>(path: &Path, arrays: impl IntoIterator<Item = (String, &'a Tensor)>) -> io::Result<()> {
-    let mut archive = ZipWriter::new(BufWriter::new(File::create(path)?));
+    // In memory, since a writer whose file fails prints to stderr when it is dropped, and a pipe cannot seek.
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, tensor) in arrays {
         append(&mut archive, &name, tensor)?;
     }
-    archive.finish()?.flush()
+    let bytes = archive.finish()?.into_inner();
+    File::create(path)?.write_all(&bytes)
 }
 
-type Archive = ZipWriter<BufWriter<File>>;
+type Archive = ZipWriter<Cursor<Vec<u8>>>;
 
 fn append(archive: &mut Archive, name: &str, tensor: &Tensor) -> io::Result<()> {
     macro_rules! by_dtype {

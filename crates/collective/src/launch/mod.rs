@@ -5,6 +5,7 @@ mod lines;
 mod signals;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -57,7 +58,8 @@ impl LaunchOptions {
 /// Runs a command as several ranks, and waits for all of them.
 ///
 /// Each gets `RANK_ID`, `RANK_SIZE`, `LOCAL_RANK` and `MSLITE_RENDEZVOUS`, no standard input, and a process group
-/// of its own, all of which is killed in the end. When one fails, the others are ended. SIGINT, SIGTERM and
+/// of its own, all of which is killed in the end. When one fails, the others are ended; a line on stderr
+/// names the one that a signal has ended. SIGINT, SIGTERM and
 /// SIGHUP are passed on to all ranks; the second such signal kills them. Should the launcher itself be killed,
 /// the system kills the ranks; likewise when the thread that called this ends first. The signals stay caught, and
 /// without effect, when this has returned.
@@ -176,12 +178,16 @@ impl Job {
     }
 
     fn note_ends(&mut self, options: &LaunchOptions) -> Result<()> {
-        for rank in self.ranks.iter_mut().filter(|rank| !rank.ended) {
-            let Some(code) = rank.exit_code()? else {
+        for (number, rank) in self.ranks.iter_mut().enumerate().filter(|(_, rank)| !rank.ended) {
+            let Some(status) = rank.status()? else {
                 continue;
             };
             rank.ended = true;
+            let code = code_of(&status);
             if code != 0 && self.failure.is_none() {
+                if let Some(signal) = status.terminating_signal() {
+                    tell(&format!("error: rank {number} was ended by signal {signal}"));
+                }
                 self.failure = Some(code);
                 self.phase = Phase::Lingering(Instant::now() + options.linger);
             }
@@ -286,13 +292,18 @@ impl Rank {
         result
     }
 
-    /// The exit code once the process has ended, without reaping it.
-    fn exit_code(&self) -> Result<Option<i32>> {
+    /// How the process has ended, once it has, without reaping it.
+    fn status(&self) -> Result<Option<WaitIdStatus>> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let status = waitid(WaitId::Pid(self.pid), options);
-        let status = status.map_err(|e| Error::io("cannot wait for a rank", e))?;
-        Ok(status.map(|status| code_of(&status)))
+        status.map_err(|e| Error::io("cannot wait for a rank", e))
     }
+}
+
+/// Writes what a rank can no longer say itself.
+fn tell(line: &str) {
+    // Nobody is left to be told when stderr is closed.
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 fn code_of(status: &WaitIdStatus) -> i32 {

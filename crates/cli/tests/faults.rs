@@ -1,0 +1,331 @@
+//! Ranks that die, do not come, or do not fit: every other rank ends with an error that names the one to blame.
+
+mod support;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use support::{errors, models, mslite};
+
+/// When a test gives up waiting: a hang, however slow the machine.
+const HANG: Duration = Duration::from_secs(20);
+
+/// The slices of a case; nothing where only the repository is.
+fn slices(case: &str) -> Option<PathBuf> {
+    let folder = models().join("dev").join(case);
+    if !folder.is_dir() {
+        println!("skipped: no models beside the checkout");
+        return None;
+    }
+    Some(folder.join("rank{rank}.mindir"))
+}
+
+fn at(pattern: &Path, rank: usize) -> PathBuf {
+    pattern.to_string_lossy().replace("{rank}", &rank.to_string()).into()
+}
+
+/// A name that nothing else on this machine has.
+fn unique() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A process that writes to files, and is killed if the test ends before it.
+struct Job {
+    child: Child,
+    name: String,
+    folder: tempfile::TempDir,
+}
+
+impl Job {
+    fn start(mut command: Command) -> Job {
+        let name = unique();
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| Stdio::from(std::fs::File::create(folder.path().join(name)).unwrap());
+        command.env("MSLITE_TEST", &name).stdin(Stdio::null()).stdout(file("out")).stderr(file("err"));
+        let child = command.spawn().unwrap();
+        Job { child, name, folder }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// The process of a rank of this job, once it is there.
+    fn rank(&self, rank: usize) -> Pid {
+        let start = Instant::now();
+        loop {
+            let found = processes().find(|&pid| {
+                Some(pid) != Some(self.pid()) && {
+                    let variables = variables(pid);
+                    variables.contains(&format!("MSLITE_TEST={}", self.name))
+                        && variables.contains(&format!("RANK_ID={rank}"))
+                }
+            });
+            if let Some(pid) = found {
+                return pid;
+            }
+            assert!(start.elapsed() < HANG, "rank {rank} was not started");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Waits until the process has ended, and checks that it has left nothing in shared memory.
+    fn end(mut self) -> (ExitStatus, Vec<String>, Duration) {
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(start.elapsed() < HANG, "it hangs; so far: {}", self.text("err"));
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let took = start.elapsed();
+        let launched = format!("-{}-", self.pid().as_raw_nonzero());
+        let left = shared_memory(&launched);
+        assert!(left.is_empty(), "left in shared memory: {left:?}");
+        let alive: Vec<Pid> = processes()
+            .filter(|&pid| variables(pid).contains(&format!("MSLITE_TEST={}", self.name)))
+            .collect();
+        assert!(alive.is_empty(), "left running: {alive:?}");
+        let lines = self.text("err").lines().map(str::to_owned).collect();
+        (status, lines, took)
+    }
+
+    fn text(&self, name: &str) -> String {
+        let mut text = String::new();
+        std::fs::File::open(self.folder.path().join(name)).unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn processes() -> impl Iterator<Item = Pid> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+}
+
+/// The environment of a process; empty once it has ended.
+fn variables(pid: Pid) -> Vec<String> {
+    let bytes = std::fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
+    bytes.split(|&b| b == 0).map(|variable| String::from_utf8_lossy(variable).into_owned()).collect()
+}
+
+/// Files of rendezvous in shared memory whose names contain `part`.
+fn shared_memory(part: &str) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir("/dev/shm") else { return Vec::new() };
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with("mslite-") && name.contains(part)).collect()
+}
+
+fn run_ranks(pattern: &Path, ranks: usize, further: &[&str]) -> Command {
+    let mut command = mslite();
+    command.arg("run").arg(pattern).args(["--ranks", &ranks.to_string()]).args(further);
+    command
+}
+
+/// The process of one rank, as a launcher would start it.
+fn by_hand(model: &Path, rank: usize, size: usize, rendezvous: &str, further: &[&str]) -> Command {
+    let mut command = mslite();
+    command.arg("run").arg(model).args(further);
+    command.env("RANK_ID", rank.to_string()).env("RANK_SIZE", size.to_string());
+    command.env("MSLITE_RENDEZVOUS", rendezvous);
+    command
+}
+
+/// Lines that a rank has marked as its own.
+fn of_rank(lines: &[String], rank: usize) -> Vec<&String> {
+    lines.iter().filter(|line| line.starts_with(&format!("[rank {rank}] "))).collect()
+}
+
+fn assert_names_lost_rank(lines: &[String], survivor: usize, lost: usize) {
+    let own = of_rank(lines, survivor);
+    let named = format!("rank {lost} is lost");
+    assert!(
+        own.len() == 1 && own[0].contains("error: PeerLost: ") && own[0].contains(&named),
+        "rank {survivor} does not name rank {lost}: {lines:#?}"
+    );
+}
+
+/// Waits until the ranks are in the middle of their calls.
+fn until_running(job: &Job, rank: usize) {
+    job.rank(rank);
+    std::thread::sleep(Duration::from_millis(700));
+}
+
+#[test]
+fn a_killed_rank_ends_all() {
+    for (case, ranks, kills) in [("d_gpt2_tp2_fp32", 2, 10), ("d_gpt2_tp4_fp32", 4, 4)] {
+        let Some(pattern) = slices(case) else { return };
+        let mut times = Vec::new();
+        for i in 0..kills {
+            let lost = (i + 1) % ranks;
+            let job = Job::start(run_ranks(&pattern, ranks, &["--repeat", "100000000"]));
+            until_running(&job, lost);
+            kill_process(job.rank(lost), Signal::KILL).unwrap();
+            let (status, lines, took) = job.end();
+            assert_eq!(status.code(), Some(137), "{lines:#?}");
+            (0..ranks).filter(|&r| r != lost).for_each(|r| assert_names_lost_rank(&lines, r, lost));
+            assert!(lines.contains(&format!("error: rank {lost} was ended by signal 9")), "{lines:#?}");
+            times.push(took);
+        }
+        times.sort();
+        println!(
+            "{ranks} ranks end after the kill of one: median {:?}, all {times:?}",
+            times[times.len() / 2]
+        );
+    }
+}
+
+#[test]
+fn a_rank_killed_at_start_up_ends_all() {
+    let Some(pattern) = slices("d_gpt2_tp2_fp32") else { return };
+    for i in 0..12u64 {
+        let job = Job::start(run_ranks(&pattern, 2, &["--repeat", "100000000"]));
+        let rank = job.rank(1);
+        // Moments spread over what a start takes, unevenly.
+        std::thread::sleep(Duration::from_micros(i * i * 1100));
+        kill_process(rank, Signal::KILL).unwrap();
+        let (status, lines, took) = job.end();
+        println!("killed after {} us: {took:?}, {lines:?}", i * i * 1100);
+        assert_eq!(status.code(), Some(137), "{lines:#?}");
+        assert!(lines.iter().any(|line| line == "error: rank 1 was ended by signal 9"), "{lines:#?}");
+        // A survivor that was still waiting for its peer to come is ended by the launcher.
+        if !of_rank(&lines, 0).is_empty() {
+            assert_names_lost_rank(&lines, 0, 1);
+        }
+    }
+}
+
+#[test]
+fn ranks_started_by_hand_notice_a_killed_one() {
+    let Some(pattern) = slices("d_gpt2_tp2_fp32") else { return };
+    let rendezvous = unique();
+    let start =
+        |rank| Job::start(by_hand(&at(&pattern, rank), rank, 2, &rendezvous, &["--repeat", "100000000"]));
+    let (survivor, lost) = (start(0), start(1));
+    std::thread::sleep(Duration::from_millis(1500));
+    kill_process(lost.pid(), Signal::KILL).unwrap();
+    lost.end();
+    let (status, lines, took) = survivor.end();
+    println!("the survivor ended after {took:?}");
+    assert_eq!(status.code(), Some(1));
+    assert_names_lost_rank(&lines, 0, 1);
+    assert!(shared_memory(&rendezvous).is_empty());
+}
+
+#[test]
+fn ranks_that_do_not_come_are_named() {
+    let Some(pattern) = slices("d_matmul_row_tp4") else { return };
+    let rendezvous = unique();
+    let start = |rank| Job::start(by_hand(&at(&pattern, rank), rank, 4, &rendezvous, &["--timeout", "1"]));
+    for (rank, job) in [0, 1, 3].map(|rank| (rank, start(rank))) {
+        let (status, lines, _) = job.end();
+        assert_eq!((status.code(), lines.len()), (Some(1), 1), "{lines:#?}");
+        assert!(lines[0].starts_with(&format!("[rank {rank}] error: ")), "{lines:#?}");
+        assert!(lines[0].contains("rank 2 "), "{lines:#?}");
+    }
+    assert!(shared_memory(&rendezvous).is_empty());
+}
+
+/// The output of ranks with these models, all of which must fail with one line.
+fn failing(models: &[PathBuf], further: &[&str]) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    for (rank, model) in models.iter().enumerate() {
+        std::fs::copy(model, folder.path().join(format!("rank{rank}.mindir"))).unwrap();
+    }
+    let written = folder.path().join("out{rank}.npz");
+    let mut command = run_ranks(&folder.path().join("rank{rank}.mindir"), models.len(), further);
+    let output: Output = command.arg("--outputs").arg(&written).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", errors(&output));
+    assert!(output.stdout.is_empty() && !at(&written, 0).exists(), "something ran");
+    let lines: Vec<String> = errors(&output).lines().map(str::to_owned).collect();
+    for rank in 0..models.len() {
+        assert_eq!(of_rank(&lines, rank).len(), 1, "{lines:#?}");
+    }
+    assert_eq!(lines.len(), models.len(), "{lines:#?}");
+    lines
+}
+
+#[test]
+fn models_that_do_not_fit_are_refused_with_both_nodes() {
+    let Some(matmul) = slices("d_matmul_row_tp2") else { return };
+    let (gpt, pipeline) = (slices("d_gpt2_tp2_fp32").unwrap(), slices("d_pipeline_pp2").unwrap());
+    let tp4 = slices("d_matmul_row_tp4").unwrap();
+    for how in [&[][..], &["--in-process"]] {
+        for line in failing(&[at(&matmul, 0), at(&gpt, 1)], how) {
+            assert!(line.contains("PlanMismatch") && line.contains("rank 0 has all_reduce"), "{line}");
+            assert!(line.contains("Default/AllReduce-op0"), "{line}");
+            assert!(
+                line.contains("rank 1 has reduce_scatter") && line.contains("ReduceScatter-op0"),
+                "{line}"
+            );
+        }
+        for line in failing(&[at(&pipeline, 1), at(&pipeline, 0)], how) {
+            assert!(line.contains("PlanMismatch"), "{line}");
+            assert!(line.contains("rank 0 has receive") && line.contains("Default/Receive-op0"), "{line}");
+            assert!(line.contains("rank 1 has send") && line.contains("Default/Send-op0"), "{line}");
+        }
+        for line in failing(&[at(&tp4, 0), at(&tp4, 1)], how) {
+            assert!(line.contains("sliced for 4 ranks, but there are 2"), "{line}");
+        }
+        for line in failing(&[at(&matmul, 0), at(&tp4, 1)], how) {
+            assert!(line.contains("sliced for 4 ranks, but there are 2"), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_rank_that_cannot_read_its_model_tells_the_others() {
+    let Some(matmul) = slices("d_matmul_row_tp2") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let damaged = folder.path().join("damaged");
+    std::fs::write(&damaged, "no model").unwrap();
+    for how in [&[][..], &["--in-process"]] {
+        let lines = failing(&[at(&matmul, 0), damaged.clone()], how);
+        assert_names_lost_rank(&lines, 0, 1);
+        assert!(lines.iter().all(|line| line.contains("InvalidModel: ")), "{lines:#?}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_all() {
+    let Some(pattern) = slices("d_gpt2_tp2_fp32") else { return };
+    let mut launch = mslite();
+    launch.args(["launch", "--ranks", "2", "--", "sh", "-c", "sleep 1000 & wait"]);
+    for command in [run_ranks(&pattern, 2, &["--repeat", "100000000"]), launch] {
+        let job = Job::start(command);
+        until_running(&job, 1);
+        kill_process(job.pid(), Signal::INT).unwrap();
+        let (status, lines, took) = job.end();
+        println!("interrupted: ended after {took:?}");
+        assert_eq!(status.code(), Some(130), "{lines:#?}");
+        assert!(lines.is_empty(), "{lines:#?}");
+    }
+}
+
+#[test]
+fn launch_tells_ranks_their_place_and_returns_the_first_failure() {
+    let mut command = mslite();
+    let script = "echo $RANK_ID of $RANK_SIZE at $LOCAL_RANK; test -n \"$MSLITE_RENDEZVOUS\" || exit 9; echo bad >&2; \
+                  test $RANK_ID != 1 || exit 7; sleep 1000";
+    let output = command.args(["launch", "--ranks", "3", "--", "sh", "-c", script]).output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{}", errors(&output));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["[rank 0] 0 of 3 at 0", "[rank 1] 1 of 3 at 1", "[rank 2] 2 of 3 at 2"]);
+    let mut marked: Vec<String> = errors(&output).lines().map(str::to_owned).collect();
+    marked.sort_unstable();
+    assert_eq!(marked, ["[rank 0] bad", "[rank 1] bad", "[rank 2] bad"]);
+}
