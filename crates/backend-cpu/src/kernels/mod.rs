@@ -105,7 +105,10 @@ pub(crate) fn refusal(op: &Op, operands: &[DType]) -> Option<String> {
         }
         Op::Unary(f) => first.is_some_and(|t| unary_supports(*f, t)),
         Op::Binary(f) => first.is_some_and(|t| binary_supports(*f, t)),
-        Op::Cumulative(_) | Op::TopK(_) | Op::MatMul(_) => first.is_some_and(is_number),
+        Op::Cumulative(_) | Op::TopK(_) => first.is_some_and(is_number),
+        Op::MatMul(matmul) => {
+            first.is_some_and(|t| t.is_float() || (is_number(t) && matmul.activation.is_none()))
+        }
         Op::Softmax(_) | Op::LayerNorm(_) | Op::RmsNorm(_) => first.is_some_and(DType::is_float),
         Op::Conv2d(_) | Op::Pool2d(_) => first.is_some_and(|t| t.is_float() && t != DType::F64),
         Op::ScatterNd(kind) => !is_add(*kind) || first.is_some_and(is_number),
@@ -125,6 +128,17 @@ pub(crate) fn refusal(op: &Op, operands: &[DType]) -> Option<String> {
     };
     let types: Vec<&str> = operands.iter().map(|t| t.name()).collect();
     (!supported).then(|| format!("the CPU does not evaluate {} of {}", op.name(), types.join(", ")))
+}
+
+/// Why an operation whose types are supported is not evaluated with operands of these extents, as far as they are
+/// known.
+pub(crate) fn extents_refusal(op: &Op, operands: &[&TensorSpec]) -> Option<String> {
+    let Op::Conv2d(conv) = op else { return None };
+    let out = operands.get(1)?.shape.dims()?.first()?.as_usize();
+    if let Some(out) = out.filter(|out| !out.is_multiple_of(conv.groups)) {
+        return Some(format!("{out} output channels are not divisible by {} groups", conv.groups));
+    }
+    conv.dilations.contains(&0).then(|| "a convolution's dilation is 0".to_owned())
 }
 
 /// Builds the kernel of an operation.
