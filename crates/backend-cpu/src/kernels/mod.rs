@@ -21,7 +21,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use mslite_graph_opt::Op;
-use mslite_graph_opt::ir::op::{Binary, ReduceKind, Unary};
+use mslite_graph_opt::ir::op::{Binary, MatMul, ReduceKind, Unary};
 use mslite_runtime::{Error, ErrorKind, Groups, Result};
 use mslite_tensor::{DType, Dims, TensorSpec, num_elements};
 
@@ -105,10 +105,11 @@ pub(crate) fn refusal(op: &Op, operands: &[DType]) -> Option<String> {
         }
         Op::Unary(f) => first.is_some_and(|t| unary_supports(*f, t)),
         Op::Binary(f) => first.is_some_and(|t| binary_supports(*f, t)),
-        Op::Cumulative(_) | Op::TopK(_) => first.is_some_and(is_number),
-        Op::MatMul(matmul) => {
-            first.is_some_and(|t| t.is_float() || (is_number(t) && matmul.activation.is_none()))
+        Op::MatMul(MatMul { activation: Some(f), .. }) if !first.is_some_and(DType::is_float) => {
+            let dtype = first.map_or("nothing", DType::name);
+            return Some(format!("the CPU does not evaluate matmul of {dtype} followed by {}", f.name()));
         }
+        Op::Cumulative(_) | Op::TopK(_) | Op::MatMul(_) => first.is_some_and(is_number),
         Op::Softmax(_) | Op::LayerNorm(_) | Op::RmsNorm(_) => first.is_some_and(DType::is_float),
         Op::Conv2d(_) | Op::Pool2d(_) => first.is_some_and(|t| t.is_float() && t != DType::F64),
         Op::ScatterNd(kind) => !is_add(*kind) || first.is_some_and(is_number),
