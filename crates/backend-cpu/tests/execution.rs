@@ -189,6 +189,20 @@ fn outputs_may_be_anything() {
 }
 
 #[test]
+fn constants_need_no_alignment() {
+    let mut builder = GraphBuilder::new("g");
+    let x = builder.input("x", TensorSpec::fixed(DType::F32, &[4]));
+    let constant = builder.constant("c", misaligned(&tensor(&[2, 2], 5)));
+    let flat = builder.push1(Op::Reshape(vec![Dim::from(4)]), &[constant], &"flat".into()).unwrap();
+    let sum = builder.push1(Op::Binary(Binary::Add), &[x, flat], &"sum".into()).unwrap();
+    builder.output("y", sum);
+    let graph = builder.finish().unwrap();
+    let zeros = Tensor::zeros(DType::F32, &[4]).unwrap();
+    let y = run(&mut *execution(&graph, 1), &[&zeros], &[zeros.spec()]).unwrap();
+    assert_eq!(y[0].bytes(), tensor(&[2, 2], 5).bytes());
+}
+
+#[test]
 fn refusals_name_the_operation() {
     let opaque = Opaque {
         primitive: "Frobnicate".into(),

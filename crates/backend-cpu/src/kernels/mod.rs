@@ -200,15 +200,11 @@ impl Kernel for Nothing {
     }
 }
 
-/// Whether an operand is read as bytes, so that it needs no alignment.
+/// Whether an operand is read as bytes, so that it needs no alignment. What may give the operand's own bytes as its
+/// result ([`alias_offset`]) does not count: others read that result as elements.
 pub(crate) fn reads_bytes(op: &Op, operand: usize) -> bool {
     match op {
         Op::Select
-        | Op::Reshape(_)
-        | Op::Transpose(_)
-        | Op::Broadcast(_)
-        | Op::Concat { .. }
-        | Op::Slice(_)
         | Op::Pad(_)
         | Op::Gather(_)
         | Op::GatherElements { .. }
