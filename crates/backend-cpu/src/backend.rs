@@ -9,7 +9,7 @@ use mslite_tensor::{Buffer, DType, HostBuffer, HostStream, Stream, TensorSpec};
 
 use crate::crew::{Crew, Team};
 use crate::execution::{CpuExecutable, Shared};
-use crate::kernels::refusal;
+use crate::kernels::{extents_refusal, refusal};
 
 /// The CPU of this machine, as a backend with one device.
 #[derive(Debug, Clone, Copy, Default)]
@@ -77,8 +77,9 @@ impl Device for CpuDevice {
     fn claim(&self, graph: &Graph) -> Claim {
         Claim::of_nodes(graph, |id| {
             let node = graph.node(id);
-            let operands: Vec<DType> = node.operands.iter().map(|&v| graph.spec(v).dtype).collect();
-            refusal(&node.op, &operands)
+            let operands: Vec<&TensorSpec> = node.operands.iter().map(|&v| graph.spec(v)).collect();
+            let dtypes: Vec<DType> = operands.iter().map(|spec| spec.dtype).collect();
+            refusal(&node.op, &dtypes).or_else(|| extents_refusal(&node.op, &operands))
         })
     }
 

@@ -9,7 +9,8 @@ use mslite_collective::{
     Collective as Communicator, CollectiveKind, CollectiveOp, Error as Failed, Group, GroupName, Reduction,
 };
 use mslite_graph_opt::ir::op::{
-    Binary, Collective, Opaque, Pad, PadMode, Reduce, ReduceKind, Slice, Softmax, Unary,
+    Binary, Collective, Conv2d, MatMul, Opaque, Pad, PadMode, Padding2d, Reduce, ReduceKind, Slice, Softmax,
+    Unary,
 };
 use mslite_graph_opt::{Graph, GraphBuilder, Op};
 use mslite_runtime::{CompileOptions, ErrorKind, Groups};
@@ -188,6 +189,20 @@ fn outputs_may_be_anything() {
 }
 
 #[test]
+fn constants_need_no_alignment() {
+    let mut builder = GraphBuilder::new("g");
+    let x = builder.input("x", TensorSpec::fixed(DType::F32, &[4]));
+    let constant = builder.constant("c", misaligned(&tensor(&[2, 2], 5)));
+    let flat = builder.push1(Op::Reshape(vec![Dim::from(4)]), &[constant], &"flat".into()).unwrap();
+    let sum = builder.push1(Op::Binary(Binary::Add), &[x, flat], &"sum".into()).unwrap();
+    builder.output("y", sum);
+    let graph = builder.finish().unwrap();
+    let zeros = Tensor::zeros(DType::F32, &[4]).unwrap();
+    let y = run(&mut *execution(&graph, 1), &[&zeros], &[zeros.spec()]).unwrap();
+    assert_eq!(y[0].bytes(), tensor(&[2, 2], 5).bytes());
+}
+
+#[test]
 fn refusals_name_the_operation() {
     let opaque = Opaque {
         primitive: "Frobnicate".into(),
@@ -197,7 +212,14 @@ fn refusals_name_the_operation() {
     };
     let spec = TensorSpec::fixed(DType::F32, &[1]);
     let complex = TensorSpec::fixed(DType::C64, &[1]);
+    let ints = TensorSpec::fixed(DType::I32, &[2, 2]);
+    let activated = MatMul { activation: Some(Unary::Relu), ..MatMul::default() };
+    let grouped =
+        Conv2d { strides: [1, 1], padding: Padding2d::Same, dilations: [1, 1], groups: 2, activation: None };
+    let [image, weight] = [[1, 4, 3, 3], [3, 2, 1, 1]].map(|dims| TensorSpec::fixed(DType::F32, &dims));
     for (op, operands, words) in [
+        (Op::MatMul(activated), vec![ints.clone(), ints], vec!["matmul", "relu", "i32"]),
+        (Op::Conv2d(grouped), vec![image, weight], vec!["3 output channels", "2 groups"]),
         (Op::Opaque(opaque), vec![spec.clone()], vec!["Frobnicate"]),
         (Op::Binary(Binary::Mul), vec![complex.clone(), complex], vec!["mul", "c64"]),
     ] {

@@ -21,8 +21,8 @@ pub trait Collective: Any + fmt::Debug + Send + Sync {
     fn supports(&self, op: &CollectiveOp) -> bool;
 
     /// Starts `op` on `stream`; the contract of [`Buffer`] says how long the buffers are in use. Sizes are as
-    /// [`CollectiveKind`] says; a buffer that `op` does not use may be of any size. `send` and `recv` do not
-    /// overlap, except that the block of `recv` that this rank contributes, or the one of `send` that it takes,
+    /// [`CollectiveKind`] says; a buffer that `op` does not use at this rank may be of any size and type, and the
+    /// other one decides. `send` and `recv` do not overlap, except that the block of `recv` that this rank contributes, or the one of `send` that it takes,
     /// may be the other buffer.
     ///
     /// # Errors

@@ -68,24 +68,24 @@ pub enum CollectiveKind {
     AllGather,
     /// `send` has a block for each rank; every rank gets the reduction of all blocks meant for it.
     ReduceScatter(Reduction),
-    /// Every rank gets the root's `send` buffer; that of the others is not read.
+    /// Every rank gets the root's `send` buffer, as large as every `recv`; `send` of the others is not used.
     Broadcast {
         /// Whose data.
         root: usize,
     },
-    /// The root gets the reduction of all `send` buffers; `recv` of the others is not written.
+    /// The root gets the reduction of all `send` buffers; `recv` of the others is not used.
     Reduce {
         /// Who gets it.
         root: usize,
         /// How.
         reduction: Reduction,
     },
-    /// The root gets all `send` buffers; `recv` of the others is not written.
+    /// The root gets all `send` buffers; `recv` of the others is not used.
     Gather {
         /// Who gets them.
         root: usize,
     },
-    /// Every rank gets its block of the root's `send` buffer; that of the others is not read.
+    /// Every rank gets its block of the root's `send` buffer; `send` of the others is not used.
     Scatter {
         /// Whose data.
         root: usize,

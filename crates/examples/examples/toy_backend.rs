@@ -12,14 +12,14 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use mslite_graph_opt::ir::op::{Binary, MatMul, Unary};
-use mslite_graph_opt::ir::{Def, Node};
-use mslite_graph_opt::{Graph, Op, ValueId};
+use mslite_runtime::graph_opt::ir::op::{Binary, MatMul, Unary};
+use mslite_runtime::graph_opt::ir::{Def, Node, Port};
+use mslite_runtime::graph_opt::{Graph, Op, ValueId};
+use mslite_runtime::tensor::{Buffer, DType, Dims, HostBuffer, HostStream, Stream, TensorSpec};
 use mslite_runtime::{
     Backend, Capability, Claim, CompileOptions, Device, DeviceInfo, DeviceOptions, Error, ErrorKind,
     Executable, Execution, Groups, Result, Signature,
 };
-use mslite_tensor::{Buffer, DType, Dims, HostBuffer, HostStream, Stream, TensorSpec};
 use mslite_testkit::backend::{Options, backend_main};
 
 /// Runs the conformance suite: `cargo test` runs this, and so does `cargo run --example toy_backend`.
@@ -213,7 +213,7 @@ impl Program {
                 _ => vec![0.0; value.spec.size_bytes()? / size_of::<f32>()],
             });
         }
-        let ids = |ports: &[mslite_graph_opt::ir::Port]| ports.iter().map(|port| port.value).collect();
+        let ids = |ports: &[Port]| ports.iter().map(|port| port.value).collect();
         Ok(Program { steps, values, inputs: ids(region.inputs()), outputs: ids(region.outputs()) })
     }
 }
@@ -300,7 +300,7 @@ fn check(what: &str, specs: &[TensorSpec], buffers: &[&dyn Buffer]) -> Result<()
 #[allow(unsafe_code, reason = "buffers are addresses")]
 mod host {
     use super::{Buffer, Error, ErrorKind, Result};
-    use mslite_tensor::HostSpan;
+    use mslite_runtime::tensor::HostSpan;
 
     fn span(buffer: &dyn Buffer, elements: usize) -> Result<HostSpan> {
         buffer.host().filter(|span| span.len == elements * size_of::<f32>()).ok_or_else(|| {

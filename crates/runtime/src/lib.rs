@@ -19,3 +19,10 @@ pub use plan::{Fallback, NamedDevice, Plan, Segment};
 pub use region::Region;
 pub use registry::Registry;
 pub use session::{Session, SessionOptions};
+
+/// Communicators, as [`Groups`] holds them.
+pub use mslite_collective as collective;
+/// Graphs, as devices claim and compile them.
+pub use mslite_graph_opt as graph_opt;
+/// Element types, shapes, tensors and buffers.
+pub use mslite_tensor as tensor;

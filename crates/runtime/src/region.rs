@@ -1,14 +1,16 @@
 //! Parts of a graph as graphs of their own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use mslite_graph_opt::ir::Def;
 use mslite_graph_opt::{Graph, GraphBuilder, NodeId, ValueId};
+use mslite_tensor::{Dim, Shape, Symbol};
 
 use crate::Result;
 
 /// A part of a graph. Constants belong to it; everything else that it reads is an input, states included, and
-/// what others read is an output.
+/// what others read is an output. It also takes inputs of the whole graph that it does not read, where only their
+/// extents tell the value of a symbol.
 #[derive(Debug, Clone)]
 pub struct Region {
     /// The part.
@@ -44,6 +46,10 @@ impl Region {
             let results = builder.push(node.op.clone(), &operands, &node.origin)?;
             known.extend(node.results.iter().copied().zip(results));
         }
+        for value in symbol_sources(graph, &inputs) {
+            inputs.push(value);
+            builder.input(name_of(graph, value), graph.spec(value).clone());
+        }
         let outputs = read_outside(graph, nodes);
         for &value in &outputs {
             builder.output(name_of(graph, value), known[&value]);
@@ -52,10 +58,31 @@ impl Region {
     }
 }
 
+/// Inputs of the graph that declare a symbol that none of `inputs` declares.
+fn symbol_sources(graph: &Graph, inputs: &[ValueId]) -> Vec<ValueId> {
+    let mut declared: HashSet<Symbol> =
+        inputs.iter().flat_map(|&value| declared_symbols(&graph.spec(value).shape)).collect();
+    let mut sources = Vec::new();
+    for port in graph.inputs() {
+        let known = declared.len();
+        declared.extend(declared_symbols(&graph.spec(port.value).shape));
+        if declared.len() > known {
+            sources.push(port.value);
+        }
+    }
+    sources
+}
+
+/// Symbols that are an extent by themselves.
+fn declared_symbols(shape: &Shape) -> Vec<Symbol> {
+    let dims = shape.dims().unwrap_or_default();
+    dims.iter().filter_map(|dim| dim.symbols().into_iter().find(|s| *dim == Dim::symbol(s))).collect()
+}
+
 /// Results of `nodes` that other nodes, outputs or states read.
 fn read_outside(graph: &Graph, nodes: &[NodeId]) -> Vec<ValueId> {
     let mut outside = vec![false; graph.values().len()];
-    let inside: std::collections::HashSet<NodeId> = nodes.iter().copied().collect();
+    let inside: HashSet<NodeId> = nodes.iter().copied().collect();
     for (_, node) in graph.nodes().filter(|(id, _)| !inside.contains(id)) {
         for value in &node.operands {
             outside[value.index()] = true;
@@ -80,7 +107,7 @@ fn name_of(graph: &Graph, value: ValueId) -> String {
 mod tests {
     use mslite_graph_opt::Op;
     use mslite_graph_opt::ir::op::{Binary, Unary};
-    use mslite_tensor::{DType, Tensor, TensorSpec};
+    use mslite_tensor::{DType, Dim, Shape, Tensor, TensorSpec};
 
     use super::*;
 
@@ -99,5 +126,25 @@ mod tests {
         assert_eq!(region.graph.nodes().len(), 1);
         let whole = Region::extract(&graph, &[0, 1, 2].map(NodeId::new)).unwrap();
         assert_eq!((whole.inputs, whole.outputs), (vec![x], vec![d]));
+    }
+
+    #[test]
+    fn a_region_keeps_the_input_that_tells_a_symbol() {
+        let mut builder = GraphBuilder::new("g");
+        let of = |name: &str| TensorSpec::new(DType::F32, Shape::ranked([Dim::symbol(name), Dim::from(2)]));
+        let x = builder.input("x", of("rows"));
+        let y = builder.input("y", of("columns"));
+        builder.input("z", of("rows"));
+        let read = builder.push1(Op::Unary(Unary::Abs), &[y], &"abs".into()).unwrap();
+        let extents = Op::Extents(vec![Dim::symbol("rows"), Dim::symbol("columns")]);
+        let counted = builder.push1(extents, &[], &"shape".into()).unwrap();
+        builder.output("abs", read);
+        builder.output("shape", counted);
+        let graph = builder.finish().unwrap();
+        let region = Region::extract(&graph, &[0, 1].map(NodeId::new)).unwrap();
+        assert_eq!((region.inputs, region.outputs), (vec![y, x], vec![read, counted]));
+        let bound = mslite_graph_opt::specialise(&region.graph, &[&[3, 2], &[5, 2]]).unwrap();
+        let node = bound.nodes().last().unwrap().1;
+        assert_eq!(node.op, Op::Extents(vec![Dim::from(5), Dim::from(3)]));
     }
 }

@@ -21,7 +21,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use mslite_graph_opt::Op;
-use mslite_graph_opt::ir::op::{Binary, ReduceKind, Unary};
+use mslite_graph_opt::ir::op::{Binary, MatMul, ReduceKind, Unary};
 use mslite_runtime::{Error, ErrorKind, Groups, Result};
 use mslite_tensor::{DType, Dims, TensorSpec, num_elements};
 
@@ -105,6 +105,10 @@ pub(crate) fn refusal(op: &Op, operands: &[DType]) -> Option<String> {
         }
         Op::Unary(f) => first.is_some_and(|t| unary_supports(*f, t)),
         Op::Binary(f) => first.is_some_and(|t| binary_supports(*f, t)),
+        Op::MatMul(MatMul { activation: Some(f), .. }) if !first.is_some_and(DType::is_float) => {
+            let dtype = first.map_or("nothing", DType::name);
+            return Some(format!("the CPU does not evaluate matmul of {dtype} followed by {}", f.name()));
+        }
         Op::Cumulative(_) | Op::TopK(_) | Op::MatMul(_) => first.is_some_and(is_number),
         Op::Softmax(_) | Op::LayerNorm(_) | Op::RmsNorm(_) => first.is_some_and(DType::is_float),
         Op::Conv2d(_) | Op::Pool2d(_) => first.is_some_and(|t| t.is_float() && t != DType::F64),
@@ -125,6 +129,17 @@ pub(crate) fn refusal(op: &Op, operands: &[DType]) -> Option<String> {
     };
     let types: Vec<&str> = operands.iter().map(|t| t.name()).collect();
     (!supported).then(|| format!("the CPU does not evaluate {} of {}", op.name(), types.join(", ")))
+}
+
+/// Why an operation whose types are supported is not evaluated with operands of these extents, as far as they are
+/// known.
+pub(crate) fn extents_refusal(op: &Op, operands: &[&TensorSpec]) -> Option<String> {
+    let Op::Conv2d(conv) = op else { return None };
+    let out = operands.get(1)?.shape.dims()?.first()?.as_usize();
+    if let Some(out) = out.filter(|out| !out.is_multiple_of(conv.groups)) {
+        return Some(format!("{out} output channels are not divisible by {} groups", conv.groups));
+    }
+    conv.dilations.contains(&0).then(|| "a convolution's dilation is 0".to_owned())
 }
 
 /// Builds the kernel of an operation.
@@ -185,15 +200,11 @@ impl Kernel for Nothing {
     }
 }
 
-/// Whether an operand is read as bytes, so that it needs no alignment.
+/// Whether an operand is read as bytes, so that it needs no alignment. What may give the operand's own bytes as its
+/// result ([`alias_offset`]) does not count: others read that result as elements.
 pub(crate) fn reads_bytes(op: &Op, operand: usize) -> bool {
     match op {
         Op::Select
-        | Op::Reshape(_)
-        | Op::Transpose(_)
-        | Op::Broadcast(_)
-        | Op::Concat { .. }
-        | Op::Slice(_)
         | Op::Pad(_)
         | Op::Gather(_)
         | Op::GatherElements { .. }

@@ -62,7 +62,7 @@ impl<T: Scalar<Work: Real>> SoftmaxKernel<T> {
             let x = T::load(x, &mut from);
             T::store(y, &mut to, |y| {
                 if self.log {
-                    map(x, y, |x| x.sub(shift));
+                    map(x, y, |x| x.sub(shift).sub(scale));
                 } else if T::STEPWISE {
                     map(x, y, |x| weight::<T>(x, shift).div(scale));
                 } else {
@@ -72,12 +72,12 @@ impl<T: Scalar<Work: Real>> SoftmaxKernel<T> {
         }
     }
 
-    /// What is subtracted from the elements, and what the exponential is multiplied by, or divided by if the
-    /// type is stepwise.
+    /// What is subtracted from the elements, and what is subtracted then, for the logarithm, or what the
+    /// exponential is multiplied by, or divided by if the type is stepwise.
     fn constants(&self, top: T::Work, total: f64) -> (T::Work, T::Work) {
         let float = T::Work::from_f64;
         match (self.log, T::STEPWISE) {
-            (true, _) => (float(top.to_f64() + total.ln()), float(1.0)),
+            (true, _) => (top, float(total.ln())),
             (false, true) => (top, T::step(float(total))),
             (false, false) => (top, float(1.0 / total)),
         }
@@ -86,7 +86,7 @@ impl<T: Scalar<Work: Real>> SoftmaxKernel<T> {
     #[inline(always)]
     fn value(&self, x: T::Work, shift: T::Work, scale: T::Work) -> T::Work {
         match (self.log, T::STEPWISE) {
-            (true, _) => x.sub(shift),
+            (true, _) => x.sub(shift).sub(scale),
             (false, true) => weight::<T>(x, shift).div(scale),
             (false, false) => weight::<T>(x, shift).mul(scale),
         }

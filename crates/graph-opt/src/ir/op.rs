@@ -2,6 +2,13 @@
 //!
 //! An operation is data: its attributes are fully normalised (axes counted from 0, masks and defaults resolved,
 //! optional arguments made explicit), and every operand is a tensor. Extents may be symbolic.
+//!
+//! Floats of 16 bits are computed in f32 and rounded once, bf16 always. For f16, functions that are made of several
+//! elementary steps may round after each of them, and MindSpore's do: with `r` for rounding,
+//! [`LayerNorm`](Op::LayerNorm) is `r(r(q * gamma) + beta)` of `q = r(r(x - r(mean)) / r(deviation))`,
+//! [`Softmax`](Op::Softmax) `r(e / r(sum))` of `e = r(exp(r(x - max)))`, [`Sigmoid`](Unary::Sigmoid)
+//! `r(1 / r(1 + r(exp(-x))))`, [`Silu`](Unary::Silu) `r(x * sigmoid(x))`, and [`Rsqrt`](Unary::Rsqrt)
+//! `r(1 / r(sqrt(x)))`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -29,6 +29,7 @@ pub(super) fn cases(provider: &SharedProvider) -> Vec<Case> {
         }));
     }
     cases.push(case(provider, "all_reduce/in_place", SIZES, in_place));
+    cases.push(case(provider, "unused_buffers/any_size", SIZES, unused_buffers));
     cases.push(case(provider, "max/nan", &[2, 3], nan_is_kept));
     cases.push(case(provider, "sum/accumulates_in_f32", &[4], accumulates_in_f32));
     cases.push(case(provider, "group/description", SIZES, description));
@@ -126,6 +127,34 @@ fn in_place(seat: &Seat) -> Verdict {
     let factor: i64 = (1..=seat.size as i64).sum();
     let wrong = data.iter().enumerate().find(|&(i, &v)| v != i as i64 * factor);
     ensure(wrong.is_none(), || format!("element {wrong:?} is not the sum over {} ranks", seat.size))
+}
+
+/// What an operation does not use at a rank may be of any size and type, and stays as it is.
+fn unused_buffers(seat: &Seat) -> Verdict {
+    let group = seat.world().map_err(fail("making the group"))?;
+    let root = seat.size - 1;
+    let is_root = seat.rank == root;
+    let odd = || contribution(DType::I16, 7, seat.rank, 3);
+    let data = |count: usize, rank: usize| contribution(DType::F32, count, rank, 1);
+    let reduction = Reduction::Sum;
+    let kinds = [
+        (CollectiveKind::Broadcast { root }, is_root, true),
+        (CollectiveKind::Scatter { root }, is_root, true),
+        (CollectiveKind::Gather { root }, true, is_root),
+        (CollectiveKind::Reduce { root, reduction }, true, is_root),
+        (CollectiveKind::Barrier, false, false),
+    ];
+    for (kind, sends, receives) in kinds {
+        let (send_count, recv_count) = counts(&kind, 5, seat.size);
+        let send = if sends { data(send_count, seat.rank) } else { odd() };
+        let recv = if receives { data(recv_count, seat.rank) } else { odd() };
+        let actual = exchange(&*group, &kind, &send, &recv).map_err(fail(&kind.to_string()))?;
+        let all: Vec<Tensor> = (0..seat.size).map(|rank| data(send_count, rank)).collect();
+        let expected = reference::exchange(&kind, &all).map_err(fail("the reference"))?;
+        let expected = expected[seat.rank].as_ref().filter(|_| receives).unwrap_or(&recv);
+        compare(&actual, expected, Tolerance::of(DType::F32)).map_err(fail(&kind.to_string()))?;
+    }
+    Ok(())
 }
 
 fn nan_is_kept(seat: &Seat) -> Verdict {

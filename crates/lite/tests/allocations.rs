@@ -1,0 +1,73 @@
+//! Runs of the same shapes allocate nothing, whatever the thread.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{case, check, context, inputs, on_ranks};
+use mslite::{Model, Ranks};
+use mslite_tensor::Tensor;
+use mslite_testkit::cases::Case;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+#[allow(unsafe_code, reason = "counts what the system's allocator does")]
+// SAFETY: everything is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
+        // SAFETY: the caller's promises are those that the system's allocator wants.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// One test, since another one at the same time would be counted, too.
+#[test]
+fn predictions_of_the_same_shapes_allocate_nothing() {
+    for name in ["d_gpt2_tp1_fp32", "d_block_tp2", "d_pipeline_pp2"] {
+        let Some(case) = case(name) else { return };
+        for threads in [1, 2] {
+            let everyone = Barrier::new(case.ranks);
+            let counts = on_ranks(case.ranks, |rank, ranks| {
+                allocations(&case, &case.models[rank], ranks, threads, &everyone)
+            });
+            assert_eq!(counts, vec![0; case.ranks], "{name} on {threads} threads");
+        }
+    }
+}
+
+/// Allocations of all ranks during 200 runs of each.
+fn allocations(case: &Case, path: &Path, ranks: Ranks, threads: usize, everyone: &Barrier) -> usize {
+    let model = Model::build_from_file(path, &context(ranks, threads)).unwrap();
+    let inputs = inputs(&model, case.calls[0].read_inputs().unwrap());
+    let first = model.predict(&inputs).unwrap();
+    let zeros = |y: &mslite::Tensor| Tensor::zeros(y.dtype(), y.data().unwrap().dims()).unwrap();
+    let mut outputs: Vec<Tensor> = first.iter().map(zeros).collect();
+    for _ in 0..10 {
+        model.predict_into(&inputs, &mut outputs).unwrap();
+    }
+    everyone.wait();
+    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    everyone.wait();
+    for _ in 0..200 {
+        model.predict_into(&inputs, &mut outputs).unwrap();
+    }
+    everyone.wait();
+    let count = ALLOCATIONS.load(Ordering::SeqCst) - before;
+    everyone.wait();
+    check(&outputs, case, 0);
+    count
+}

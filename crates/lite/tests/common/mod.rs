@@ -1,0 +1,77 @@
+//! What the tests share: models with inputs and expected outputs, and ranks as threads.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mslite::{Context, Model, Ranks, World};
+use mslite_testkit::assert_close;
+use mslite_testkit::cases::{self, Case};
+
+/// How long ranks wait for each other.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The folder of models.
+#[allow(clippy::print_stderr, reason = "says why nothing is tested")]
+pub(crate) fn models() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models");
+    if !folder.is_dir() {
+        eprintln!("skipped: there is no folder of models");
+        return None;
+    }
+    Some(folder)
+}
+
+/// One of the models for development.
+pub(crate) fn case(name: &str) -> Option<Case> {
+    Some(cases::read(&models()?.join("dev").join(name)).unwrap())
+}
+
+/// A context of so many threads.
+pub(crate) fn context(ranks: Ranks, threads: usize) -> Context {
+    let mut context = Context::new();
+    context.ranks = ranks;
+    context.cpu.thread_num = threads;
+    context
+}
+
+/// What each rank answers; ranks are threads.
+pub(crate) fn on_ranks<T: Send>(size: usize, body: impl Fn(usize, Ranks) -> T + Sync) -> Vec<T> {
+    if size == 1 {
+        return vec![body(0, Ranks::Alone)];
+    }
+    let worlds = World::threads(size, PATIENCE).unwrap();
+    std::thread::scope(|scope| {
+        let body = &body;
+        let start = |(rank, world)| scope.spawn(move || body(rank, Ranks::World(Arc::new(world))));
+        let ranks: Vec<_> = worlds.into_iter().enumerate().map(start).collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+/// The inputs of a model with these data.
+pub(crate) fn inputs(model: &Model, data: Vec<mslite_tensor::Tensor>) -> Vec<mslite::Tensor> {
+    let mut inputs = model.inputs();
+    assert_eq!(inputs.len(), data.len());
+    for (input, data) in inputs.iter_mut().zip(data) {
+        input.set_tensor(data).unwrap();
+    }
+    inputs
+}
+
+/// Runs one call of a case.
+pub(crate) fn predict(model: &Model, case: &Case, call: usize) -> Vec<mslite_tensor::Tensor> {
+    let inputs = inputs(model, case.calls[call].read_inputs().unwrap());
+    let outputs = model.predict(&inputs).unwrap();
+    outputs.iter().map(|output| output.data().unwrap().clone()).collect()
+}
+
+/// Checks the outputs of one call of a case.
+pub(crate) fn check(outputs: &[mslite_tensor::Tensor], case: &Case, call: usize) {
+    let expected = case.calls[call].read_outputs().unwrap();
+    assert_eq!(outputs.len(), expected.len());
+    for (output, expected) in outputs.iter().zip(&expected) {
+        assert_close(output, expected, case.tolerance);
+    }
+}
