@@ -18,7 +18,10 @@ const NOT_YET: &[(&str, &str)] = &[
     ("control_while", BRANCH),
     ("const_out", "an output is a text"),
     ("detection_post", "primitive NMSWithMask"),
-    ("distributed/alltoallv", "AlltoAllV has other counts at each rank, and its file does not say which rank it is"),
+    (
+        "distributed/alltoallv",
+        "AlltoAllV has other counts at each rank, and its file does not say which rank it is",
+    ),
     ("ops/BatchNormPrim", "it trains: is_training is set"),
     ("ops/BoundingBoxDecode", PRIMITIVE),
     ("ops/CTCGreedy", PRIMITIVE),
