@@ -68,10 +68,11 @@ struct Files {
 }
 
 #[test]
+#[allow(clippy::print_stderr, reason = "says what was not tested, and why")]
 fn real_files_give_the_outputs_of_mindspore() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models/format");
     let Ok(index) = std::fs::read_to_string(folder.join("index.json")) else {
-        println!("skipped: there is no corpus in {}", folder.display());
+        eprintln!("skipped: there is no corpus in {}", folder.display());
         return;
     };
     let cases = cases(&folder, &serde_json::from_str(&index).unwrap());
@@ -84,10 +85,10 @@ fn real_files_give_the_outputs_of_mindspore() {
             (Ok(()), None) => passed += 1,
             (Err(reason), None) => wrong.push(format!("{}: {reason}", case.name)),
             (Ok(()), Some(_)) => wrong.push(format!("{}: it works; take it off the table", case.name)),
-            (Err(reason), Some((_, why))) => println!("{}: {why} ({reason})", case.name),
+            (Err(reason), Some((_, why))) => eprintln!("{}: {why} ({reason})", case.name),
         }
     }
-    println!("{passed} of {} cases", cases.len());
+    eprintln!("{passed} of {} cases", cases.len());
     assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
