@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use mslite_graph_opt::ir::{Constant, Def};
-use mslite_graph_opt::{Graph, ValueId};
+use mslite_graph_opt::{Graph, Op, ValueId};
 use mslite_runtime::Result;
 use mslite_tensor::{HostBuffer, HostSpan};
 
 use crate::arena::{Memory, empty_span, is_aligned};
-use crate::kernels::{Weights, reads_bytes};
+use crate::kernels::{Weights, may_alias, reads_bytes};
 
 /// The constants of a region.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Constants {
         for port in region.outputs() {
             uses[port.value.index()].bytes = true;
         }
-        let mut shared: Vec<(ValueId, &mslite_graph_opt::Op, Arc<Weights>)> = Vec::new();
+        let mut shared: Vec<(ValueId, &Op, Arc<Weights>)> = Vec::new();
         let mut packed = Vec::with_capacity(region.nodes().len());
         for (_, node) in region.nodes() {
             let mut own = None;
@@ -62,6 +62,7 @@ impl Constants {
             }
             packed.push(own);
         }
+        spread_over_aliases(region, &mut uses);
         let mut constants = Constants { values: Vec::new(), stores: Vec::new(), packed };
         for (id, value) in region.values() {
             if let Def::Constant(constant) = &value.def {
@@ -104,6 +105,19 @@ struct Use {
     elements: bool,
 }
 
+/// Whoever reads the elements of an alias reads those of what it stands for.
+fn spread_over_aliases(region: &Graph, uses: &mut [Use]) {
+    let nodes: Vec<_> = region.nodes().map(|(_, node)| node).collect();
+    for node in nodes.into_iter().rev() {
+        let elements = node.results.first().is_some_and(|y| uses[y.index()].elements);
+        if elements && may_alias(&node.op) {
+            for x in &node.operands {
+                uses[x.index()].elements = true;
+            }
+        }
+    }
+}
+
 impl Store {
     fn new(constant: &Arc<Constant>, usage: Use) -> Result<Self> {
         let tensor = &constant.tensor;
@@ -121,4 +135,34 @@ fn span_of(constant: &Constant) -> HostSpan {
     use mslite_tensor::Buffer;
     let span = HostBuffer::reading(&constant.tensor).host();
     span.filter(|span| span.len > 0).unwrap_or_else(empty_span)
+}
+
+#[cfg(test)]
+mod tests {
+    use mslite_graph_opt::GraphBuilder;
+    use mslite_graph_opt::ir::op::{Slice, Unary};
+    use mslite_tensor::{Dim, Tensor};
+
+    use super::*;
+
+    fn uses_after(last: Op) -> Use {
+        let mut builder = GraphBuilder::new("g");
+        let c = builder.constant("c", Tensor::from_vec(vec![1.0f32; 4], &[4]).unwrap());
+        let part = Slice { starts: vec![Dim::from(1)], sizes: vec![Dim::from(2)], steps: vec![1] };
+        let part = builder.push1(Op::Slice(part), &[c], &"s".into()).unwrap();
+        let y = builder.push1(last, &[part], &"l".into()).unwrap();
+        builder.output("y", y);
+        let graph = builder.finish().unwrap();
+        let mut uses = vec![Use::default(); graph.values().len()];
+        uses[part.index()].elements =
+            graph.nodes().any(|(_, node)| node.operands[0] == part && !reads_bytes(&node.op, 0));
+        spread_over_aliases(&graph, &mut uses);
+        uses[c.index()]
+    }
+
+    #[test]
+    fn elements_of_a_part_are_elements_of_the_constant() {
+        assert!(uses_after(Op::Unary(Unary::Abs)).elements);
+        assert!(!uses_after(Op::Transpose(vec![0])).elements);
+    }
 }

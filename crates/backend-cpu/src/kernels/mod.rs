@@ -216,6 +216,12 @@ pub(crate) fn reads_bytes(op: &Op, operand: usize) -> bool {
     }
 }
 
+/// Whether the result can be the operand's bytes under another shape, for some types.
+pub(crate) fn may_alias(op: &Op) -> bool {
+    use Op::{Broadcast, Cast, Concat, Reshape, Slice, Transpose};
+    matches!(op, Reshape(_) | Cast(_) | Broadcast(_) | Concat { .. } | Transpose(_) | Slice(_))
+}
+
 fn is_add(kind: mslite_graph_opt::ir::op::ScatterKind) -> bool {
     kind == mslite_graph_opt::ir::op::ScatterKind::Add
 }

@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 use super::call::Call;
 use super::item::Item;
 use super::ops::{
-    attention, collective, compare, conv, create, elementwise, index, linear, norm, pool, reduce, resize,
-    scalar, shape, slice, state,
+    attention, collective, compare, conv, create, diagonal, elementwise, index, linear, norm, pool, reduce,
+    resize, scalar, shape, slice, state,
 };
 use crate::Result;
 use crate::ir::ValueId;
@@ -220,7 +220,8 @@ const TABLE: &[(&str, Lowering)] = &[
     ("SelectExtView", V(slice::select_ext)), ("ReverseV2", V(slice::reverse)), ("Roll", V(slice::roll)),
     ("PadV3", V(slice::pad_v3)), ("Pad", V(slice::pad)), ("PadFusion", V(slice::pad_fusion)),
     ("MirrorPad", V(slice::mirror_pad)), ("ConstantPadND", V(slice::constant_pad)), ("Tril", V(slice::tril)),
-    ("TrilExt", V(slice::tril)), ("Triu", V(slice::triu)),
+    ("TrilExt", V(slice::tril)), ("Triu", V(slice::triu)), ("Diag", V(diagonal::diag)), ("Diagonal", V(diagonal::diagonal)),
+    ("DiagonalView", V(diagonal::diagonal)), ("Im2Col", V(conv::im2col)),
 
     // Indices.
     ("Gather", V(index::gather)), ("GatherV2", V(index::gather)), ("IndexSelect", V(index::index_select)),
@@ -229,6 +230,8 @@ const TABLE: &[(&str, Lowering)] = &[
     ("ScatterNd", V(index::scatter_nd)), ("TensorScatterUpdate", V(index::tensor_scatter_update)),
     ("TensorScatterAdd", V(index::tensor_scatter_add)), ("OneHot", V(index::one_hot)), ("TopK", C(index::top_k)),
     ("TopkExt", C(index::top_k_ext)), ("Sort", C(index::sort)), ("SortExt", C(index::sort_ext)),
+    ("TensorScatterElements", V(index::tensor_scatter_elements)), ("Scatter", V(index::scatter_dim)),
+    ("IndexFill", V(index::index_fill)), ("Kthvalue", C(index::kth_value)), ("SearchSorted", V(index::search_sorted)),
 
     // Creation.
     ("Zeros", V(create::zeros)), ("Ones", V(create::ones)), ("ZerosLike", V(create::zeros_like)),
@@ -255,5 +258,5 @@ const TABLE: &[(&str, Lowering)] = &[
     ("CollectiveScatter", C(collective::scatter)), ("Send", C(collective::send)),
     ("Receive", C(collective::receive)), ("AlltoAll", C(collective::all_to_all)), ("AllToAll", C(collective::all_to_all)),
     ("Barrier", C(collective::barrier)), ("BatchISendIRecv", C(collective::batch)),
-
+    ("AllGatherV", C(collective::all_gather_v)),
 ];

@@ -6,7 +6,7 @@ use crate::import::call::{ATTRIBUTE, Call};
 use crate::import::emit::product;
 use crate::import::item::Item;
 use crate::ir::ValueId;
-use crate::ir::op::{Collective, Op};
+use crate::ir::op::{Collective, Op, Pad, PadMode};
 
 pub(in crate::import) fn all_reduce(call: &mut Call) -> Result<Item> {
     let kind = CollectiveKind::AllReduce(reduction(call)?);
@@ -114,6 +114,30 @@ pub(in crate::import) fn all_to_all(call: &mut Call) -> Result<Item> {
     let y = call.emit.transpose(y, back)?;
     block[joined] = &block[joined] * &parts;
     call.emit.reshape(y, block).map(Item::Tensor)
+}
+
+/// `(x, counts)`: parts of various lengths, joined in rank order. They are exchanged at the length of the longest.
+pub(in crate::import) fn all_gather_v(call: &mut Call) -> Result<Item> {
+    let x = call.tensor(0, "x")?;
+    let counts = call.required_ints(1, "output_split_sizes")?;
+    let [length] = &call.emit.dims(x)?[..] else {
+        return Err(call.invalid("its operand must have one axis"));
+    };
+    let longest = counts.iter().copied().max().unwrap_or(0);
+    let missing = length.as_fixed().map(|n| longest.saturating_sub(n)).filter(|&n| n >= 0);
+    let Some(missing) = missing.filter(|_| counts.iter().all(|&n| n >= 0)) else {
+        return Err(call.invalid(format!("a part of {length} elements where the counts are {counts:?}")));
+    };
+    let zero = call.emit.scalar(0.0, call.emit.dtype(x))?;
+    let pad = Pad { low: vec![0], high: vec![missing], mode: PadMode::Constant };
+    let x = call.emit.op(Op::Pad(pad), &[x, zero])?;
+    let all = apply(call, CollectiveKind::AllGather, x)?;
+    let mut parts = Vec::with_capacity(counts.len());
+    for (rank, &count) in (0i64..).zip(&counts) {
+        let start = Dim::from(rank.saturating_mul(longest));
+        parts.push(call.emit.narrow(all, 0, start, Dim::from(count))?);
+    }
+    call.emit.concat(&parts, 0).map(Item::Tensor)
 }
 
 /// Sends and receives in one primitive, in order.

@@ -5,6 +5,7 @@ use super::linear::is_channels_last;
 use super::slice::reversed;
 use crate::Result;
 use crate::import::call::{ATTRIBUTE, Call};
+use crate::import::emit::whole;
 use crate::import::item::Item;
 use crate::ir::ValueId;
 use crate::ir::op::{Conv2d, Op, Pad, PadMode, Padding2d};
@@ -207,4 +208,65 @@ fn turned(call: &mut Call, weight: ValueId, groups: usize) -> Result<ValueId> {
     let weight = call.emit.transpose(weight, vec![0, 2, 1, 3, 4])?;
     let weight = call.emit.reshape(weight, vec![&groups * &dims[1], inputs, kh, kw])?;
     reversed(call, weight, &[2, 3])
+}
+
+/// `(x)` with `ksizes`, `strides`, `dilations` and `pads`: the elements under each place of a window, as
+/// [batch, channels, window, places].
+pub(in crate::import) fn im2col(call: &mut Call) -> Result<ValueId> {
+    let mut x = call.tensor(0, "x")?;
+    let zero = call.emit.scalar(0.0, call.emit.dtype(x))?;
+    let kernel = call.required_ints(ATTRIBUTE, "ksizes")?;
+    let Some([high, wide]) = twice(&kernel) else { return Err(call.invalid("ksizes must be two numbers")) };
+    let mut two = |name: &str, default: i64| -> Result<[i64; 2]> {
+        let given = call.ints(ATTRIBUTE, name)?.unwrap_or_else(|| vec![default]);
+        twice(&given).ok_or_else(|| call.invalid(format!("{name} must be two numbers")))
+    };
+    let (strides, dilations, pads) = (two("strides", 1)?, two("dilations", 1)?, two("pads", 0)?);
+    if strides.iter().chain(&dilations).any(|&n| n <= 0)
+        || !(1..=64).contains(&high)
+        || !(1..=64).contains(&wide)
+    {
+        return Err(call.invalid("the window, its steps or its dilations are out of range"));
+    }
+    if pads != [0, 0] {
+        let around = vec![0, 0, pads[0], pads[1]];
+        let pad = Pad { low: around.clone(), high: around, mode: PadMode::Constant };
+        x = call.emit.op(Op::Pad(pad), &[x, zero])?;
+    }
+    let [h, w] = fixed_tail(call, x)?;
+    let places = |extent: i64, kernel: i64, axis: usize| {
+        extent
+            .saturating_sub(dilations[axis].saturating_mul(kernel - 1))
+            .saturating_sub(1)
+            .div_euclid(strides[axis])
+            + 1
+    };
+    let sizes = [places(h, high, 0), places(w, wide, 1)];
+    if sizes.iter().any(|&n| n <= 0) {
+        return Err(call.invalid("the window is larger than the tensor"));
+    }
+    let dims = call.emit.dims(x)?;
+    let row =
+        vec![dims[0].clone(), dims[1].clone(), Dim::from(1), Dim::from(sizes[0].saturating_mul(sizes[1]))];
+    let mut rows = Vec::new();
+    for place in 0..high * wide {
+        let mut part = whole(dims.clone());
+        for (axis, at) in [place / wide, place % wide].into_iter().enumerate() {
+            part.starts[2 + axis] = Dim::from(at.saturating_mul(dilations[axis]));
+            part.sizes[2 + axis] = Dim::from(sizes[axis]);
+            part.steps[2 + axis] = strides[axis];
+        }
+        let part = call.emit.slice(x, part)?;
+        rows.push(call.emit.reshape(part, row.clone())?);
+    }
+    call.emit.concat(&rows, 2)
+}
+
+/// Two numbers, given as such or as one that counts twice.
+fn twice(numbers: &[i64]) -> Option<[i64; 2]> {
+    match *numbers {
+        [n] => Some([n, n]),
+        [a, b] => Some([a, b]),
+        _ => None,
+    }
 }

@@ -125,7 +125,7 @@ fn int_range(call: &mut Call, dtype: DType) -> Result<ValueId> {
 }
 
 /// 0, 1, 2, ... so many.
-fn counter(call: &mut Call, count: Dim) -> Result<ValueId> {
+pub(super) fn counter(call: &mut Call, count: Dim) -> Result<ValueId> {
     let one = call.emit.int_scalar(1, DType::I64)?;
     let ones = call.emit.broadcast(one, vec![count])?;
     let op = Op::Cumulative(Cumulative { product: false, axis: 0, exclusive: true, reverse: false });

@@ -1,10 +1,13 @@
 use mslite_tensor::{DType, Dim};
 
+use super::create::counter;
+use super::elementwise::promoted;
 use crate::Result;
 use crate::import::call::{ATTRIBUTE, Call};
+use crate::import::emit::product;
 use crate::import::item::Item;
 use crate::ir::ValueId;
-use crate::ir::op::{Binary, Gather, Op, ScatterKind, TopK};
+use crate::ir::op::{Binary, Gather, Op, ReduceKind, ScatterKind, Slice, TopK};
 
 /// `(input_params, input_indices, axis, batch_dims=0)`
 pub(in crate::import) fn gather(call: &mut Call) -> Result<ValueId> {
@@ -156,4 +159,120 @@ pub(super) fn rows(call: &mut Call, indices: ValueId) -> Result<ValueId> {
     let mut dims = call.emit.dims(indices)?;
     dims.push(Dim::from(1));
     call.emit.reshape(indices, dims)
+}
+
+/// `(data, indices, updates, axis=0, reduce=none)`
+pub(in crate::import) fn tensor_scatter_elements(call: &mut Call) -> Result<ValueId> {
+    let updates = call.tensor(2, "updates")?;
+    scatter_elements(call, (3, "axis"), (1, "indices"), updates)
+}
+
+/// `(input, dim, index, src, reduce=none)`
+pub(in crate::import) fn scatter_dim(call: &mut Call) -> Result<ValueId> {
+    let updates = call.tensor(3, "src")?;
+    scatter_elements(call, (1, "dim"), (2, "index"), updates)
+}
+
+/// An element of the updates goes where its own place says, except along one axis, where its index does.
+fn scatter_elements(
+    call: &mut Call,
+    (axis, axis_name): (usize, &str),
+    (index, index_name): (usize, &str),
+    updates: ValueId,
+) -> Result<ValueId> {
+    let (x, index) = (call.tensor(0, "data")?, call.tensor(index, index_name)?);
+    let kind = match call.choice(4, "reduction", &["none", "add"], 0)? {
+        0 => ScatterKind::Update,
+        _ => ScatterKind::Add,
+    };
+    let dims = call.emit.dims(index)?;
+    let axis = call.axis(axis, axis_name, 0, dims.len())?;
+    let index = call.emit.cast(index, DType::I64)?;
+    let mut pointer = dims.clone();
+    pointer.push(Dim::from(1));
+    let mut places = Vec::with_capacity(dims.len());
+    for (along, extent) in dims.iter().enumerate() {
+        let place = match along == axis {
+            true => index,
+            false => own_place(call, &dims, along, extent)?,
+        };
+        places.push(call.emit.reshape(place, pointer.clone())?);
+    }
+    let places = call.emit.concat(&places, dims.len())?;
+    let zeros = vec![Dim::from(0); dims.len()];
+    let steps = vec![1; dims.len()];
+    let updates = call.emit.slice(updates, Slice { starts: zeros, sizes: dims, steps })?;
+    call.emit.op(Op::ScatterNd(kind), &[x, places, updates])
+}
+
+/// The place of each element along one axis.
+fn own_place(call: &mut Call, dims: &[Dim], axis: usize, extent: &Dim) -> Result<ValueId> {
+    let counter = counter(call, extent.clone())?;
+    let mut across = vec![Dim::from(1); dims.len()];
+    across[axis] = extent.clone();
+    let counter = call.emit.reshape(counter, across)?;
+    call.emit.broadcast(counter, dims.to_vec())
+}
+
+/// `(x, dim, index, value)`: whole rows along an axis become one number.
+pub(in crate::import) fn index_fill(call: &mut Call) -> Result<ValueId> {
+    let (x, index) = (call.tensor(0, "x")?, call.tensor(2, "index")?);
+    let dims = call.emit.dims(x)?;
+    let axis = call.axis(1, "dim", 0, dims.len())?;
+    let value = call.tensor_of(3, "value", call.emit.dtype(x))?;
+    let value = value.ok_or_else(|| call.invalid("value is missing"))?;
+    let count = product(&call.emit.dims(index)?);
+    let index = call.emit.reshape(index, vec![count.clone(), Dim::from(1)])?;
+    let (no, yes) = (call.emit.scalar(0.0, DType::Bool)?, call.emit.scalar(1.0, DType::Bool)?);
+    let no = call.emit.broadcast(no, vec![dims[axis].clone()])?;
+    let yes = call.emit.broadcast(yes, vec![count])?;
+    let named = call.emit.op(Op::ScatterNd(ScatterKind::Update), &[no, index, yes])?;
+    let mut across = vec![Dim::from(1); dims.len()];
+    across[axis] = dims[axis].clone();
+    let named = call.emit.reshape(named, across)?;
+    let value = call.emit.reshape(value, Vec::new())?;
+    call.emit.op(Op::Select, &[named, value, x])
+}
+
+/// `(input, k, dim=-1, keepdim=False) -> (value, index: i64)` of the k-th smallest, counted from 1.
+pub(in crate::import) fn kth_value(call: &mut Call) -> Result<Item> {
+    let x = call.tensor(0, "input")?;
+    let k = call.required_int(1, "k")?;
+    let mut dims = call.emit.dims(x)?;
+    let axis = call.axis(2, "dim", -1, dims.len())?;
+    let results = call.emit.push(Op::TopK(TopK { k: Dim::from(k), axis, largest: false }), &[x])?;
+    if call.flag(3, "keepdim")? {
+        dims[axis] = Dim::from(1);
+    } else {
+        dims.remove(axis);
+    }
+    let mut last = |x: ValueId| {
+        let x = call.emit.narrow(x, axis, Dim::from(k - 1), Dim::from(1))?;
+        call.emit.reshape(x, dims.clone())
+    };
+    let (value, index) = (last(results[0])?, last(results[1])?);
+    let index = call.emit.cast(index, DType::I64)?;
+    Ok(Item::tensors([value, index]))
+}
+
+/// `(sorted_sequence, values, sorter=None, dtype=int64, right=False)`: how many elements of the sequence are less
+/// than each value, or not greater.
+pub(in crate::import) fn search_sorted(call: &mut Call) -> Result<ValueId> {
+    if call.arg(2, "sorter").is_some() {
+        return Err(call.unsupported("a sorter; export with the sequence sorted"));
+    }
+    let (sequence, values) = (call.tensor(0, "sorted_sequence")?, call.tensor(1, "values")?);
+    let dtype = call.dtype(3, "dtype")?.unwrap_or(DType::I64);
+    let f = if call.flag(4, "right")? { Binary::LessEqual } else { Binary::Less };
+    let (mut before, mut each) = (call.emit.dims(sequence)?, call.emit.dims(values)?);
+    if before.len() > 1 {
+        before.insert(before.len() - 1, Dim::from(1));
+    }
+    let axis = each.len();
+    each.push(Dim::from(1));
+    let (sequence, values) = promoted(call, sequence, values)?;
+    let (sequence, values) = (call.emit.reshape(sequence, before)?, call.emit.reshape(values, each)?);
+    let smaller = call.emit.binary(f, sequence, values)?;
+    let smaller = call.emit.cast(smaller, dtype)?;
+    call.emit.reduce(ReduceKind::Sum, smaller, vec![axis], false)
 }

@@ -5,6 +5,7 @@ pub(super) mod collective;
 pub(super) mod compare;
 pub(super) mod conv;
 pub(super) mod create;
+pub(super) mod diagonal;
 pub(super) mod elementwise;
 pub(super) mod index;
 pub(super) mod linear;
