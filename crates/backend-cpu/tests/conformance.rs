@@ -24,5 +24,5 @@ const KNOWN_FAILURES: &KnownFailures = &[
 
 fn main() -> ExitCode {
     let options = Options::default().with_required(&[""]).with_known_failures(KNOWN_FAILURES);
-    backend_main(&CpuBackend::default(), &options)
+    backend_main(&CpuBackend, &options)
 }
