@@ -1,4 +1,5 @@
 //! Ranks that die, do not come, or do not fit: every other rank ends with an error that names the one to blame.
+#![allow(clippy::print_stdout, reason = "tests say what they skip and measure")]
 
 mod support;
 

@@ -8,7 +8,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{case, check, context, inputs, on_ranks};
-use mslite::{Model, Ranks};
+use mslite::{Model, ModelType, Ranks};
 use mslite_tensor::Tensor;
 use mslite_testkit::cases::Case;
 
@@ -51,7 +51,7 @@ fn predictions_of_the_same_shapes_allocate_nothing() {
 
 /// Allocations of all ranks during 200 runs of each.
 fn allocations(case: &Case, path: &Path, ranks: Ranks, threads: usize, everyone: &Barrier) -> usize {
-    let model = Model::build_from_file(path, &context(ranks, threads)).unwrap();
+    let model = Model::build_from_file(path, ModelType::MindIr, &context(ranks, threads)).unwrap();
     let inputs = inputs(&model, case.calls[0].read_inputs().unwrap());
     let first = model.predict(&inputs).unwrap();
     let zeros = |y: &mslite::Tensor| Tensor::zeros(y.dtype(), y.data().unwrap().dims()).unwrap();

@@ -3,13 +3,14 @@
 mod common;
 
 use common::{case, check, context, predict};
-use mslite::{Model, Ranks};
+use mslite::{Model, ModelType, Ranks};
 
 #[test]
 fn threads_share_a_model() {
     for name in ["d_gpt2_tp1_fp32", "w_dyn_batch"] {
         let Some(case) = case(name) else { return };
-        let model = Model::build_from_file(&case.models[0], &context(Ranks::Alone, 2)).unwrap();
+        let model =
+            Model::build_from_file(&case.models[0], ModelType::MindIr, &context(Ranks::Alone, 2)).unwrap();
         let expected: Vec<_> = (0..case.calls.len()).map(|call| predict(&model, &case, call)).collect();
         std::thread::scope(|scope| {
             for thread in 0..8 {
@@ -30,7 +31,8 @@ fn threads_share_a_model() {
 #[test]
 fn state_lives_between_calls_and_belongs_to_one_model() {
     let Some(case) = case("w_state_counter") else { return };
-    let build = || Model::build_from_file(&case.models[0], &context(Ranks::Alone, 1)).unwrap();
+    let build =
+        || Model::build_from_file(&case.models[0], ModelType::MindIr, &context(Ranks::Alone, 1)).unwrap();
     let models = [build(), build()];
     for (model, call) in [(0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (1, 2)] {
         check(&predict(&models[model], &case, call), &case, call);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mslite::{BuildOptions, Context, DType, Key, Model, Ranks, Tensor, World};
+use mslite::{BuildOptions, Context, DType, Key, Model, ModelType, Ranks, Tensor, World};
 use mslite_tensor::{Tensor as Data, npz};
 use mslite_testkit::{Tolerance, compare};
 use serde_json::Value;
@@ -160,7 +160,7 @@ fn group_file() -> Vec<u8> {
 fn run_one(files: &Files, context: Context) -> Result<(), String> {
     let mut options = BuildOptions::default();
     options.key = files.key.clone();
-    let model = Model::build_with(&files.model, &context, &options).map_err(text)?;
+    let model = Model::build_with(&files.model, ModelType::MindIr, &context, &options).map_err(text)?;
     let Some(arrays) = &files.arrays else { return Ok(()) };
     let mut given = npz::read_numbered(arrays, "in_").map_err(text)?;
     if files.takes_nothing {

@@ -55,7 +55,7 @@ fn agree(case: &Case, path: &Path, ranks: &Ranks) -> bool {
 }
 
 fn session(graph: Graph, ranks: &Ranks) -> Session {
-    let registry = Registry::new().with(Arc::new(CpuBackend::default()));
+    let registry = Registry::new().with(Arc::new(CpuBackend));
     let device = registry.open("cpu", 0, &DeviceOptions::default().with_threads(1)).unwrap();
     let mut options = SessionOptions::default();
     if let Ranks::World(world) = ranks {

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{context, inputs, models};
-use mslite::{Model, Ranks};
+use mslite::{Model, ModelType, Ranks};
 use mslite_testkit::{Tolerance, assert_close, npz};
 
 #[test]
@@ -11,7 +11,7 @@ fn an_input_may_matter_by_its_shape_alone() {
     let Some(folder) = models() else { return };
     for name in ["Zeros", "ArangeOp", "MintArange", "RangeOp"] {
         let path = folder.join(format!("format/ops/{name}.mindir"));
-        let model = Model::build_from_file(path, &context(Ranks::Alone, 1)).unwrap();
+        let model = Model::build_from_file(path, ModelType::MindIr, &context(Ranks::Alone, 1)).unwrap();
         let arrays = folder.join(format!("format/ops/{name}.npz"));
         let inputs = inputs(&model, npz::read_numbered(&arrays, "in_").unwrap());
         let outputs = model.predict(&inputs).unwrap();

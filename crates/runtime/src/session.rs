@@ -204,16 +204,7 @@ impl Session {
     fn compiles_once(&self) -> bool {
         let fixed = self.graph.values().all(|(_, value)| value.spec.shape.is_fixed());
         let one = self.plan.segments.len() <= 1;
-        let symbolic = self.devices.iter().all(|d| d.device.capability().symbolic_shapes);
-        fixed || (one && symbolic && self.reads_symbolic_inputs())
-    }
-
-    /// Whether nodes read every input of symbolic extents, so that a device learns all extents from what it is
-    /// given.
-    fn reads_symbolic_inputs(&self) -> bool {
-        let reads = |value| self.graph.nodes().any(|(_, node)| node.operands.contains(&value));
-        let mut ports = self.graph.inputs().iter();
-        ports.all(|port| self.graph.spec(port.value).shape.is_fixed() || reads(port.value))
+        fixed || (one && self.devices.iter().all(|d| d.device.capability().symbolic_shapes))
     }
 
     /// A run state for inputs of these extents: an idle one if there is one.
