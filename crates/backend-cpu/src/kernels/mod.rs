@@ -200,8 +200,7 @@ impl Kernel for Nothing {
     }
 }
 
-/// Whether an operand is read as bytes, so that it needs no alignment. What may give the operand's own bytes as its
-/// result ([`alias_offset`]) does not count: others read that result as elements.
+/// Whether an operand is read as bytes, so that it needs no alignment by itself; its aliases may.
 pub(crate) fn reads_bytes(op: &Op, operand: usize) -> bool {
     match op {
         Op::Select
@@ -210,7 +209,12 @@ pub(crate) fn reads_bytes(op: &Op, operand: usize) -> bool {
         | Op::GatherElements { .. }
         | Op::GatherNd
         | Op::OneHot { .. }
-        | Op::Triangle(_) => true,
+        | Op::Triangle(_)
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Broadcast(_)
+        | Op::Concat { .. }
+        | Op::Slice(_) => true,
         Op::ScatterNd(kind) => operand == 1 || !is_add(*kind),
         _ => false,
     }
