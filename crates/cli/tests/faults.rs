@@ -15,6 +15,9 @@ use support::{errors, models, mslite};
 /// When a test gives up waiting: a hang, however slow the machine.
 const HANG: Duration = Duration::from_secs(20);
 
+/// How long the launcher lets ranks end by themselves when one has failed.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The slices of a case; nothing where only the repository is.
 fn slices(case: &str) -> Option<PathBuf> {
     let folder = models().join("dev").join(case);
@@ -201,8 +204,8 @@ fn a_rank_killed_at_start_up_ends_all() {
         println!("killed after {} us: {took:?}, {lines:?}", i * i * 1100);
         assert_eq!(status.code(), Some(137), "{lines:#?}");
         assert!(lines.iter().any(|line| line == "error: rank 1 was ended by signal 9"), "{lines:#?}");
-        // A survivor that was still waiting for its peer to come is ended by the launcher.
-        if !of_rank(&lines, 0).is_empty() {
+        // On a slow machine the launcher's patience may end before the survivor comes to ask for its peer.
+        if took < PATIENCE || !of_rank(&lines, 0).is_empty() {
             assert_names_lost_rank(&lines, 0, 1);
         }
     }

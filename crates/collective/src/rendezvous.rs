@@ -58,6 +58,16 @@ impl Rendezvous {
         &self.path
     }
 
+    /// Tells the ranks that wait here, or come later, that `rank` of `size` never will, for a launcher that saw it
+    /// end: they get [`Error::PeerLost`] with the reason instead of waiting for it. The file stays until
+    /// [`Rendezvous::cleanup`]. Ranks that have met already do not look here any more.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::InvalidArgument`], [`Error::Unsupported`] as [`World::join`](crate::World::join).
+    pub fn close(&self, rank: usize, size: usize, reason: &str) -> Result<()> {
+        shared::close(&self.path, rank, size, reason)
+    }
+
     /// Removes what ranks that died before the others came have left, for a launcher whose ranks have all ended.
     /// A file that is not a rendezvous of this user stays.
     ///

@@ -242,6 +242,21 @@ fn a_rank_killed_while_others_come_is_named() {
 }
 
 #[test]
+fn a_rank_that_a_launcher_saw_end_is_named_at_once() {
+    let (directory, path) = temporary();
+    let rendezvous = Rendezvous::new(path.to_str().unwrap()).unwrap();
+    let early = Ranks::start("work", 0..1, 3, &path, 60.0);
+    early.wait_until_joining(&path);
+    rendezvous.close(2, 3, "it fell asleep").unwrap();
+    let late = Ranks::start("work", 1..2, 3, &path, 60.0);
+    for result in early.results().into_iter().chain(late.results()) {
+        assert!(result.starts_with("[2]") && result.contains("it fell asleep"), "{result}");
+    }
+    rendezvous.cleanup().unwrap();
+    assert_empty(&directory);
+}
+
+#[test]
 fn leftovers_of_dead_jobs_are_replaced() {
     let (directory, path) = temporary();
     for leftover in 0..4u64 {

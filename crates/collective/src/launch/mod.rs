@@ -183,6 +183,8 @@ impl Job {
                 continue;
             };
             rank.ended = true;
+            // Ranks that have met notice it themselves; for others there is nothing to be done if this fails.
+            let _ = self.rendezvous.close(number, options.ranks, &end_of(&status));
             let code = code_of(&status);
             if code != 0 && self.failure.is_none() {
                 if let Some(signal) = status.terminating_signal() {
@@ -304,6 +306,14 @@ impl Rank {
 fn tell(line: &str) {
     // Nobody is left to be told when stderr is closed.
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// How a process has ended, in words.
+fn end_of(status: &WaitIdStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("its process has ended with code {code}"),
+        (None, signal) => format!("its process was ended by signal {}", signal.unwrap_or(0)),
+    }
 }
 
 fn code_of(status: &WaitIdStatus) -> i32 {

@@ -43,7 +43,9 @@ pub(crate) fn join(path: &Path, rank: usize, size: usize, timeout: Duration) -> 
     }
     let meeting = Meeting { path, rank, size, timeout, deadline: Instant::now() + timeout };
     let region = loop {
-        if let Some(region) = meeting.enter()? {
+        if let Some((region, _lock)) = meeting.enter()?
+            && meeting.sign_in(&region)?
+        {
             break region;
         }
     };
@@ -58,6 +60,20 @@ pub(crate) fn join(path: &Path, rank: usize, size: usize, timeout: Duration) -> 
     result?;
     member.open_peers().inspect_err(|error| member.report(error))?;
     Ok(member)
+}
+
+/// Tells all who wait at `path`, and all who still come, that a rank of theirs will not. The file stays for those.
+pub(crate) fn close(path: &Path, rank: usize, size: usize, reason: &str) -> Result<()> {
+    check_size(size)?;
+    let timeout = Duration::from_millis(100);
+    let meeting = Meeting { path, rank, size, timeout, deadline: Instant::now() + timeout };
+    loop {
+        if let Some((region, _lock)) = meeting.enter()? {
+            FailureRecord::at(&region, header::FAILURE).set(&lost(rank, reason, String::new()), rank);
+            region.word(header::CLOSED).store(1, Ordering::Release);
+            return Ok(());
+        }
+    }
 }
 
 /// Whether a file is one in which ranks meet: empty, all zeros so far, or marked.
@@ -101,7 +117,11 @@ impl Member {
             self.peers[rank] = match process_of(&self.region, rank) {
                 Ok(process) => process,
                 Err(_) if loss(&self.region, rank, |_| true).is_some() => None,
-                Err(pid) => return Err(lost(rank, &died(pid), "joining the world".into())),
+                Err(pid) => {
+                    // It may have said why.
+                    let reported = self.failure().check(self.rank, &joining);
+                    return reported.and_then(|()| Err(lost(rank, &died(pid), joining())));
+                }
             };
         }
         Ok(())
@@ -110,6 +130,10 @@ impl Member {
 
 fn died(pid: u32) -> String {
     format!("its process {pid} has died")
+}
+
+fn joining() -> String {
+    "joining the world".to_owned()
 }
 
 /// One rank that joins.
@@ -122,8 +146,8 @@ struct Meeting<'a> {
 }
 
 impl Meeting<'_> {
-    /// Signs in; `None` when the file went away meanwhile and another has to be tried.
-    fn enter(&self) -> Result<Option<Region>> {
+    /// The file, set up and locked; `None` when it went away meanwhile and another has to be tried.
+    fn enter(&self) -> Result<Option<(Region, Lock)>> {
         let file = self.open()?;
         let lock = self.lock(&file)?;
         if !self.is_named(&file) {
@@ -133,18 +157,23 @@ impl Meeting<'_> {
         if self.is_blank(&file)? {
             self.create(&file)?;
         }
-        let file = file.try_clone().map_err(|e| self.io("cannot duplicate", e))?;
-        let region = Region::of_file(file, region_len(self.size))?;
-        if !self.check_present(&region)? {
-            return Ok(None);
+        Ok(Some((Region::of_file(file, region_len(self.size))?, lock)))
+    }
+
+    /// Takes this rank's place, in the locked file; `false` when another file has to be tried.
+    fn sign_in(&self, region: &Region) -> Result<bool> {
+        if is_closed(region) {
+            FailureRecord::at(region, header::FAILURE).check(self.rank, &joining)?;
         }
-        sign_in(&region, self.rank);
+        if !self.check_present(region)? {
+            return Ok(false);
+        }
+        sign_in(region, self.rank);
         if region.word(header::JOINED).fetch_add(1, Ordering::AcqRel) + 1 == self.size as u32 {
             self.unlink();
-            ready(&region).publish(1);
+            ready(region).publish(1);
         }
-        drop(lock);
-        Ok(Some(region))
+        Ok(true)
     }
 
     fn open(&self) -> Result<File> {
@@ -154,9 +183,10 @@ impl Meeting<'_> {
     }
 
     /// Locks the file until the lock is dropped.
-    fn lock<'f>(&self, file: &'f File) -> Result<Lock<'f>> {
+    fn lock(&self, file: &File) -> Result<Lock> {
+        let file = file.try_clone().map_err(|e| self.io("cannot duplicate", e))?;
         loop {
-            match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Lock(file)),
                 Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < self.deadline => {
                     std::thread::sleep(Duration::from_micros(200));
@@ -257,7 +287,7 @@ impl Meeting<'_> {
     fn check_alive(&self, region: &Region) -> Result<()> {
         for rank in self.present(region, self.size) {
             if let Some(reason) = loss(region, rank, |_| process_of(region, rank).is_ok()) {
-                return Err(lost(rank, &reason, "joining the world".into()));
+                return Err(lost(rank, &reason, joining()));
             }
         }
         Ok(())
@@ -270,24 +300,25 @@ impl Meeting<'_> {
             Patience::new(usize::MAX),
             |ready| ready == 1,
             |waited| {
-                let operation = || "joining the world".to_owned();
-                FailureRecord::at(region, header::FAILURE).check(self.rank, &operation)?;
+                let reported = || FailureRecord::at(region, header::FAILURE).check(self.rank, &joining);
+                reported()?;
                 if ready(region).load() == 1 {
                     return Ok(());
                 }
-                self.check_alive(region)?;
+                // Who is gone may have said why.
+                self.check_alive(region).or_else(|error| reported().and(Err(error)))?;
                 if waited < left {
                     return Ok(());
                 }
                 let present = self.present(region, self.size);
                 let missing = (0..self.size).filter(|rank| !present.contains(rank)).collect();
                 let detail = format!("they have not come to {}", self.path.display());
-                Err(Error::Timeout { missing, waited: self.timeout, operation: operation(), detail })
+                Err(Error::Timeout { missing, waited: self.timeout, operation: joining(), detail })
             },
         )
     }
 
-    /// Removes the file's name if the file is still the one of `region`.
+    /// Removes the file's name if the file is still the one of `region`, and not kept for those who still come.
     fn remove(&self, region: &Region) {
         let Some(file) = region.file() else {
             return;
@@ -295,6 +326,7 @@ impl Meeting<'_> {
         // Without the lock, another file could take the name in between.
         if let Ok(_lock) = self.lock(file)
             && self.is_named(file)
+            && !is_closed(region)
         {
             self.unlink();
         }
@@ -315,11 +347,17 @@ fn ready(region: &Region) -> Counter<'_> {
     Counter::at(region, header::READY)
 }
 
-struct Lock<'f>(&'f File);
+/// Whether a launcher has said that a rank will not come.
+fn is_closed(region: &Region) -> bool {
+    region.word(header::CLOSED).load(Ordering::Acquire) == 1
+}
 
-impl Drop for Lock<'_> {
+/// The lock of a file, which all its descriptors share.
+struct Lock(File);
+
+impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing the file releases the lock, too.
-        let _ = rustix::fs::flock(self.0, FlockOperation::Unlock);
+        // The system releases the lock with the last descriptor, too.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
     }
 }

@@ -27,6 +27,7 @@ pub(crate) mod header {
     pub(crate) const SIZE: usize = 8;
     pub(crate) const READY: usize = 64;
     pub(crate) const JOINED: usize = 72;
+    pub(crate) const CLOSED: usize = 76;
     pub(crate) const POOL_NEXT: usize = 128;
     pub(crate) const FAILURE: usize = 1024;
     pub(crate) const LEN: usize = super::PAGE;

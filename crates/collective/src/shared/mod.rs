@@ -14,7 +14,7 @@ mod table;
 mod wait;
 
 pub(crate) use channel::SharedGroup;
-pub(crate) use join::{is_rendezvous, join, threads};
+pub(crate) use join::{close, is_rendezvous, join, threads};
 pub(crate) use layout::footprint;
 pub(crate) use member::Member;
 pub(crate) use memory::Span;
