@@ -223,15 +223,24 @@ mod tests {
     }
 
     #[test]
-    fn numbered_arrays_are_sorted_by_number() {
+    fn numbered_arrays_are_sorted_and_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.npz");
-        let tensors = [("out_10", 10u64), ("out_2", 2), ("in_0", 0)]
-            .map(|(name, value)| (name.to_owned(), Tensor::from_vec(vec![value], &[1]).unwrap()));
-        write(&path, tensors.iter().map(|(name, tensor)| (name.clone(), tensor))).unwrap();
-        let outputs = read_numbered(&path, "out_").unwrap();
-        let values: Vec<u64> = outputs.iter().map(|t| t.as_slice::<u64>().unwrap()[0]).collect();
-        assert_eq!(values, [2, 10]);
+        let written = |names: &[&str]| {
+            let one =
+                |name: &str| (name.to_owned(), Tensor::from_vec(vec![name.len() as u64], &[1]).unwrap());
+            let tensors: Vec<_> = names.iter().map(|name| one(name)).collect();
+            write(&path, tensors.iter().map(|(name, tensor)| (name.clone(), tensor))).unwrap();
+            read_numbered(&path, "out_")
+        };
+        let names: Vec<String> = (0..11).rev().map(|i| format!("out_{i}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).chain(["in_0", "out_", "out_x"]).collect();
+        let values: Vec<u64> =
+            written(&names).unwrap().iter().map(|t| t.as_slice::<u64>().unwrap()[0]).collect();
+        assert_eq!(values, [5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 6]);
+        let reason = |names| written(names).unwrap_err().to_string();
+        assert!(reason(&["out_0", "out_2"]).ends_with("out_1 is missing"));
+        assert!(reason(&["out_0", "out_00"]).ends_with("out_0 is there twice"));
     }
 
     #[test]
