@@ -20,8 +20,9 @@ impl FromStr for Fill {
         match (text, text.strip_prefix("random:")) {
             ("ones", _) => Ok(Fill::Ones),
             ("zeros", _) => Ok(Fill::Zeros),
-            (_, Some(seed)) => {
-                seed.parse().map(Fill::Random).map_err(|_| format!("{seed:?} is not a number"))
+            (_, Some(seed)) if !seed.starts_with('+') => {
+                let wrong = |_| format!("the seed {seed:?} is not a whole number from 0 to {}", u64::MAX);
+                seed.parse().map(Fill::Random).map_err(wrong)
             }
             _ => Err("it is one of: ones, zeros, random:SEED".to_owned()),
         }
@@ -108,6 +109,9 @@ mod tests {
     #[test]
     fn names_are_checked() {
         assert_eq!("random:7".parse(), Ok(Fill::Random(7)));
-        assert!("random".parse::<Fill>().is_err() && "random:x".parse::<Fill>().is_err());
+        assert_eq!("random:18446744073709551615".parse(), Ok(Fill::Random(u64::MAX)));
+        for text in ["", "One", "random", "random:", "random:x", "random:+1", "random:-1", "random:1.5"] {
+            assert!(text.parse::<Fill>().is_err(), "{text}");
+        }
     }
 }

@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,6 +17,10 @@ use serde_json::json;
 use crate::fill::Fill;
 use crate::launch::{MARKED_VARIABLE, start};
 use crate::report::{Timing, outputs_as_json, outputs_as_text};
+
+/// Bounds of --timeout, in seconds: a millisecond, and a year.
+const MIN_TIMEOUT: f64 = 1e-3;
+const MAX_TIMEOUT: f64 = 365.0 * 24.0 * 3600.0;
 
 /// Runs a model and prints its outputs.
 ///
@@ -65,8 +70,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "M", requires = "key")]
     dec_mode: Option<Mode>,
     /// Make each call so often, print the last outputs and how long the calls took
-    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
-    repeat: usize,
+    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
     /// Seconds that a rank waits for others before it gives up [default: 30]
     #[arg(long, value_name = "S", value_parser = parse_timeout)]
     timeout: Option<f64>,
@@ -100,26 +106,31 @@ fn check(args: &RunArgs) {
 }
 
 fn parse_timeout(text: &str) -> Result<f64, String> {
-    let seconds: Option<f64> = text.parse().ok().filter(|s| *s > 0.0 && *s < 1e7);
-    seconds.ok_or_else(|| "it is not a positive number of seconds".to_owned())
+    let seconds: Option<f64> = text.parse().ok().filter(|s| (MIN_TIMEOUT..=MAX_TIMEOUT).contains(s));
+    seconds.ok_or_else(|| format!("it is not a number of seconds from {MIN_TIMEOUT} to {MAX_TIMEOUT}"))
 }
 
 /// This command without --ranks, for the processes of the ranks.
-fn own_command() -> Result<Vec<std::ffi::OsString>> {
+fn own_command() -> Result<Vec<OsString>> {
     let program = std::env::current_exe().map_err(|error| {
         Error::new(ErrorKind::Internal, "cannot find this program to start it again").caused_by(error)
     })?;
-    let mut command = vec![program.into_os_string()];
-    let mut arguments = std::env::args_os().skip(1);
+    Ok(std::iter::once(program.into_os_string()).chain(without_ranks(std::env::args_os().skip(1))).collect())
+}
+
+fn without_ranks(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut kept = Vec::new();
+    let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
+            // What follows are no options.
+            Some("--") => kept.extend(std::iter::once(argument).chain(&mut arguments)),
             Some("--ranks" | "-n") => drop(arguments.next()),
-            Some(text) if text.starts_with("--ranks=") => {}
-            Some(text) if text.starts_with("-n") && !text.starts_with("--") => {}
-            _ => command.push(argument),
+            Some(text) if text.starts_with("--ranks=") || text.starts_with("-n") => {}
+            _ => kept.push(argument),
         }
     }
-    Ok(command)
+    kept
 }
 
 fn run_threads(args: &RunArgs, ranks: u16) -> Result<ExitCode> {
@@ -224,14 +235,9 @@ fn warn_of_unused_settings(args: &RunArgs, rank: usize, model: &Model) {
     }
 }
 
-fn predict(
-    model: &Model,
-    inputs: &[Tensor],
-    repeat: usize,
-    timing: &mut Vec<Duration>,
-) -> Result<Vec<Tensor>> {
+fn predict(model: &Model, inputs: &[Tensor], repeat: u32, timing: &mut Vec<Duration>) -> Result<Vec<Tensor>> {
     let mut outputs = Vec::new();
-    for _ in 0..repeat.max(1) {
+    for _ in 0..repeat {
         let start = Instant::now();
         outputs = model.predict(inputs)?;
         timing.push(start.elapsed());
@@ -305,8 +311,57 @@ fn write(path: &Path, outputs: &[Tensor]) -> Result<()> {
 }
 
 pub(crate) fn parse_key(text: &str) -> Result<Key, String> {
-    let Some(digits) = text.strip_prefix("hex:") else { return Ok(Key::new(text.as_bytes())) };
-    let byte = |i: usize| digits.get(i..i + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
-    let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
-    bytes.map(Key::new).ok_or_else(|| "it is not hexadecimal".to_owned())
+    let Some(digits) = text.strip_prefix("hex:") else {
+        return if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(Key::new(text.as_bytes())) };
+    };
+    if let Some(other) = digits.chars().find(|c| !c.is_ascii_hexdigit()) {
+        return Err(format!("{other:?} is no hexadecimal digit"));
+    }
+    match digits.len() {
+        0 => return Err("no digits follow `hex:`".to_owned()),
+        count if count % 2 == 1 => return Err(format!("{count} digits are no whole bytes: one is missing")),
+        _ => {}
+    }
+    let byte = |i: usize| u8::from_str_radix(&digits[i..i + 2], 16).map_err(|error| error.to_string());
+    (0..digits.len()).step_by(2).map(byte).collect::<Result<Vec<u8>, String>>().map(Key::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_text_or_whole_bytes_in_hexadecimal() {
+        assert_eq!(parse_key("+1 key"), Ok(Key::new("+1 key")));
+        assert_eq!(parse_key("hex:00fFa1"), Ok(Key::new([0x00, 0xFF, 0xA1])));
+        for (text, reason) in [
+            ("", "empty"),
+            ("hex:", "no digits"),
+            ("hex:abc", "3 digits"),
+            ("hex:+1", "'+' is no"),
+            ("hex:0x12", "'x' is no"),
+            ("hex:é1", "'é' is no"),
+            ("hex:12 34", "' ' is no"),
+        ] {
+            let error = parse_key(text).unwrap_err();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn timeouts_are_positive_and_finite() {
+        assert_eq!(parse_timeout("0.5"), Ok(0.5));
+        for text in ["", "0", "-1", "nan", "inf", "1e-9", "1e9", "30s"] {
+            assert!(parse_timeout(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_number_of_ranks_is_left_out() {
+        let kept = |arguments: &[&str]| without_ranks(arguments.iter().map(OsString::from));
+        for ranks in [&["-n", "2"][..], &["-n2"], &["-n=2"], &["--ranks", "2"], &["--ranks=2"]] {
+            assert_eq!(kept(&[&["run"], ranks, &["m", "--json"]].concat()), ["run", "m", "--json"]);
+        }
+        assert_eq!(kept(&["run", "-n2", "--", "-net", "--ranks"]), ["run", "--", "-net", "--ranks"]);
+    }
 }
