@@ -117,6 +117,19 @@ fn tuples_that_double_are_stopped() {
 }
 
 #[test]
+fn extents_that_grow_without_end_are_refused() {
+    let mut main = Function::new("main");
+    main.open_input("x0").open_input("x1").apply("y0", "Neg", &["main:x0"]).apply("y1", "Neg", &["main:x1"]);
+    for i in 2..400 {
+        let (one, two) = (format!("main:y{}:1", i - 2), format!("main:y{}:1", i - 1));
+        main.apply(&format!("y{i}"), "Add", &[&one, &two]);
+    }
+    main.output("main:y399:1");
+    let error = imported(&[main]).unwrap_err().to_string();
+    assert!(error.contains("its extents are too complicated"), "{error}");
+}
+
+#[test]
 fn long_ranges_take_no_memory() {
     let mut main = Function::new("main");
     main.input("x").int("start", 0).int("end", 1 << 40).int("step", 1);

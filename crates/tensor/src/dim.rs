@@ -16,6 +16,9 @@ pub type Symbol = Arc<str>;
 /// Values of symbols.
 pub type Bindings = BTreeMap<Symbol, i64>;
 
+/// How the symbols begin that stand for what is too large.
+const STAND_IN: &str = "_large.";
+
 /// An integer that may be symbolic: an extent, or a number computed from extents.
 ///
 /// Arithmetic saturates; whoever allocates checks sizes. A result that would be too large to handle becomes a symbol
@@ -163,6 +166,11 @@ impl Dim {
         names
     }
 
+    /// Whether a symbol in it stands for a result that was too large: no binding gives it a value.
+    pub fn is_too_large(&self) -> bool {
+        self.symbols().iter().any(|name| name.starts_with(STAND_IN))
+    }
+
     fn collect_symbols(&self, names: &mut Vec<Symbol>) {
         let Dim::Symbolic(expr) = self else { return };
         for factor in expr.terms.keys().flatten() {
@@ -212,7 +220,7 @@ impl Dim {
     fn stand_in(large: &impl Hash) -> Dim {
         let mut hasher = DefaultHasher::new();
         large.hash(&mut hasher);
-        Dim::symbol(&format!("_large.{:016x}", hasher.finish()))
+        Dim::symbol(&format!("{STAND_IN}{:016x}", hasher.finish()))
     }
 
     fn size(&self) -> Size {
@@ -500,6 +508,7 @@ mod tests {
         for step in steps {
             let (a, b) = grown(step);
             assert_eq!((&a, &b), (&grown(step).0, &grown(step).1), "the same twice");
+            assert!(a.is_too_large() && b.is_too_large() && !Dim::symbol("large").is_too_large());
             assert!(a.to_string().len() < 10_000 && b.to_string().len() < 10_000);
             assert_eq!(a.to_string().parse(), Ok(a));
         }

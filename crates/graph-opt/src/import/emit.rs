@@ -6,7 +6,6 @@ use mslite_tensor::{DType, Dim, Tensor, TensorSpec, bf16, f16};
 use smallvec::SmallVec;
 
 use super::item::Item;
-use super::known::is_small;
 use crate::ir::op::{Binary, Op, Reduce, ReduceKind, Slice, Unary};
 use crate::ir::{Graph, GraphBuilder, ValueId};
 use crate::{Error, Result};
@@ -88,18 +87,14 @@ impl Emitter {
         }
     }
 
-    /// Refuses extents whose product would take memory out of proportion.
+    /// Refuses extents that have no value even when those of the inputs are known.
     fn check_dims(&self, dims: &[Dim]) -> Result<()> {
-        const MAX_TERMS: usize = 1 << 10;
-        let terms = |dim: &Dim| match dim.as_fixed() {
-            Some(_) => 1,
-            None => 1 + dim.to_string().matches(" + ").count() + dim.to_string().matches(" - ").count(),
-        };
-        let product = dims.iter().fold(1usize, |n, dim| n.saturating_mul(terms(dim)));
-        if product <= MAX_TERMS && dims.iter().all(is_small) {
-            return Ok(());
+        if dims.iter().any(Dim::is_too_large) {
+            return Err(
+                self.unsupported("a shape", "its extents are too complicated; export with fixed shapes")
+            );
         }
-        Err(self.unsupported("a shape", "its extents are too complicated; export with fixed shapes"))
+        Ok(())
     }
 
     /// A function of one tensor. Integers are converted to f32 where the function has real results, as

@@ -134,16 +134,10 @@ pub(super) fn arithmetic(f: Binary, a: &Dim, b: &Dim) -> Option<Dim> {
         Binary::Minimum => minimum(a, b),
         _ => return None,
     };
-    is_small(&dim).then_some(dim)
+    (!dim.is_too_large()).then_some(dim)
 }
 
 /// The smaller of two.
 pub(super) fn minimum(a: &Dim, b: &Dim) -> Dim {
     &(a + b) - &a.maximum(b)
-}
-
-/// Whether an expression is one that shapes of real models have; products of expressions could grow without end.
-pub(super) fn is_small(dim: &Dim) -> bool {
-    const MAX_LENGTH: usize = 512;
-    dim.as_fixed().is_some() || dim.to_string().len() <= MAX_LENGTH
 }

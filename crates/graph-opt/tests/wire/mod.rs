@@ -1,6 +1,6 @@
 //! Writes small MindIR files by hand.
 
-/// A graph in the making. Inputs are f32 matrices of 2 by 3.
+/// A graph in the making. Inputs are f32 matrices of 2 by 3, or vectors.
 pub(crate) struct Function {
     name: String,
     nodes: Vec<u8>,
@@ -14,7 +14,17 @@ impl Function {
     }
 
     pub(crate) fn input(&mut self, name: &str) -> &mut Self {
-        let tensor = [number(1, 2), number(1, 3), number(2, 1)].concat();
+        self.input_of(name, &[2, 3])
+    }
+
+    /// An input of unknown length.
+    pub(crate) fn open_input(&mut self, name: &str) -> &mut Self {
+        self.input_of(name, &[-1])
+    }
+
+    fn input_of(&mut self, name: &str, dims: &[i64]) -> &mut Self {
+        let dims: Vec<u8> = dims.iter().flat_map(|&dim| number(1, dim as u64)).collect();
+        let tensor = [dims, number(2, 1)].concat();
         let symbol = format!("{}:{name}", self.name);
         self.inputs.extend(bytes(5, &[text(1, &symbol), bytes(2, &tensor)].concat()));
         self
