@@ -37,7 +37,8 @@ impl Backend for CpuBackend {
                 return Err(Error::new(ErrorKind::InvalidArgument, reason));
             }
         };
-        let mut capability = Capability::host(&REAL);
+        let real: Vec<DType> = DType::ALL.into_iter().filter(|dtype| !dtype.is_complex()).collect();
+        let mut capability = Capability::host(&real);
         capability.symbolic_shapes = true;
         capability.collectives = true;
         Ok(Arc::new(CpuDevice { capability, crews: Arc::new(Crews::new(threads)) }))
@@ -46,22 +47,6 @@ impl Backend for CpuBackend {
 
 /// Threads that a device can be asked for.
 const MAX_THREADS: usize = 1024;
-
-const REAL: [DType; 13] = [
-    DType::Bool,
-    DType::I8,
-    DType::I16,
-    DType::I32,
-    DType::I64,
-    DType::U8,
-    DType::U16,
-    DType::U32,
-    DType::U64,
-    DType::F16,
-    DType::BF16,
-    DType::F32,
-    DType::F64,
-];
 
 #[derive(Debug)]
 struct CpuDevice {

@@ -2,37 +2,17 @@
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{case, check, context, inputs, on_ranks};
 use mslite::{Model, ModelType, Ranks};
 use mslite_tensor::Tensor;
+use mslite_testkit::CountingAllocator;
 use mslite_testkit::cases::Case;
 
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-struct Counting;
-
-#[allow(unsafe_code, reason = "counts what the system's allocator does")]
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
-        // SAFETY: the caller's promises are those that the system's allocator wants.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 /// One test, since another one at the same time would be counted, too.
 #[test]
@@ -60,13 +40,13 @@ fn allocations(case: &Case, path: &Path, ranks: Ranks, threads: usize, everyone:
         model.predict_into(&inputs, &mut outputs).unwrap();
     }
     everyone.wait();
-    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    let before = ALLOCATOR.allocations();
     everyone.wait();
     for _ in 0..200 {
         model.predict_into(&inputs, &mut outputs).unwrap();
     }
     everyone.wait();
-    let count = ALLOCATIONS.load(Ordering::SeqCst) - before;
+    let count = ALLOCATOR.allocations() - before;
     everyone.wait();
     check(&outputs, case, 0);
     count
