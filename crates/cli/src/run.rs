@@ -18,6 +18,9 @@ use crate::fill::Fill;
 use crate::launch::{MARKED_VARIABLE, start};
 use crate::report::{Timing, outputs_as_json, outputs_as_text};
 
+/// Most ranks of a world of mslite-collective.
+const MAX_RANKS: i64 = 128;
+
 /// Bounds of --timeout, in seconds: a millisecond, and a year.
 const MIN_TIMEOUT: f64 = 1e-3;
 const MAX_TIMEOUT: f64 = 365.0 * 24.0 * 3600.0;
@@ -39,7 +42,7 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "MODEL")]
     model: String,
     /// Start so many ranks
-    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_RANKS))]
     ranks: Option<u16>,
     /// Run the ranks as threads of this process
     #[arg(long, requires = "ranks")]
@@ -354,6 +357,12 @@ mod tests {
         for text in ["", "0", "-1", "nan", "inf", "1e-9", "1e9", "30s"] {
             assert!(parse_timeout(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn ranks_are_as_many_as_a_world_takes() {
+        let world = |ranks: i64| World::threads(usize::try_from(ranks).unwrap(), Duration::from_secs(1));
+        assert!(world(MAX_RANKS).is_ok() && world(MAX_RANKS + 1).is_err());
     }
 
     #[test]
