@@ -10,7 +10,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// Where and how models run.
 ///
-/// The fields are MindSpore Lite's; whoever sets none of them gets the CPU with as many threads as suit the
+/// The fields are MindSpore Lite's; the crate's documentation says which of its settings are not there. Whoever sets none of them gets the CPU with as many threads as suit the
 /// machine, and the rank that the launcher has set in the environment.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -29,6 +29,9 @@ pub struct Context {
     pub ranks: Ranks,
     /// How long a rank waits for others before it gives up; by default what the environment says
     /// (`MSLITE_TIMEOUT`, in seconds), else 30 s.
+    ///
+    /// With [`Ranks::Environment`] the process joins the others once, for all its models: the timeout of the
+    /// context with which it does so holds for them all. A [`Ranks::World`] keeps the timeout that it was made with.
     pub timeout: Option<Duration>,
     registry: Registry,
 }
