@@ -104,9 +104,6 @@ pub(crate) struct Operands {
     outputs: Box<[Place]>,
 }
 
-/// Results and scratch memory of a kernel at most.
-const MAX_OUTPUTS: usize = 8;
-
 impl Operands {
     /// # Errors
     /// [`ErrorKind::Internal`] when something that is written overlaps something else.
@@ -116,7 +113,7 @@ impl Operands {
             .iter()
             .enumerate()
             .any(|(i, a)| results[..i].iter().chain(&inputs).any(|b| a.overlaps(b)));
-        if clash || results.len() > MAX_OUTPUTS {
+        if clash {
             return Err(Error::new(ErrorKind::Internal, "the plan lets a kernel overwrite its operands"));
         }
         Ok(Operands { inputs: inputs.into(), outputs: results.into() })
@@ -207,13 +204,15 @@ pub(crate) fn spans_overlap(a: &HostSpan, b: &HostSpan) -> bool {
 mod views {
     use mslite_tensor::HostBuffer;
 
-    use super::{DType, HostSpan, MAX_OUTPUTS, Operands, Place, Pod, Spans, Team};
+    use smallvec::{SmallVec, smallvec};
+
+    use super::{DType, HostSpan, Operands, Place, Pod, Spans, Team};
 
     /// What a kernel gets: its operands, its results, scratch memory, and the threads.
     pub(crate) struct Args<'a> {
         spans: &'a [HostSpan],
         operands: &'a Operands,
-        taken: [bool; MAX_OUTPUTS],
+        taken: SmallVec<[bool; 8]>,
         pub(crate) team: &'a Team<'a>,
     }
 
@@ -225,7 +224,7 @@ mod views {
         pub(crate) fn new(spans: &'a Spans, operands: &'a Operands, team: &'a Team<'a>) -> Self {
             let writable = |place: &Place| place.base == 0 || place.base >= spans.outputs;
             assert!(operands.outputs.iter().all(writable), "steps write the arena and the outputs");
-            Args { spans: &spans.table, operands, taken: [false; MAX_OUTPUTS], team }
+            Args { spans: &spans.table, operands, taken: smallvec![false; operands.outputs.len()], team }
         }
 
         /// The elements of an operand.

@@ -1,6 +1,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mslite_graph_opt::Graph;
+use mslite_graph_opt::ir::Node;
 use mslite_runtime::{
     Backend, Capability, Claim, CompileOptions, Device, DeviceInfo, DeviceOptions, Error, ErrorKind,
     Executable, Result,
@@ -62,9 +63,8 @@ impl Device for CpuDevice {
     fn claim(&self, graph: &Graph) -> Claim {
         Claim::of_nodes(graph, |id| {
             let node = graph.node(id);
-            let operands: Vec<&TensorSpec> = node.operands.iter().map(|&v| graph.spec(v)).collect();
-            let dtypes: Vec<DType> = operands.iter().map(|spec| spec.dtype).collect();
-            refusal(&node.op, &dtypes).or_else(|| extents_refusal(&node.op, &operands))
+            let within = node.op.bodies().flat_map(|body| body.nodes_within());
+            std::iter::once((graph, node)).chain(within).find_map(|(graph, node)| node_refusal(graph, node))
         })
     }
 
@@ -92,6 +92,13 @@ impl Device for CpuDevice {
     fn stream(&self) -> Result<Arc<dyn Stream>> {
         Ok(Arc::new(HostStream))
     }
+}
+
+/// Why a node is not evaluated, if it is not.
+fn node_refusal(graph: &Graph, node: &Node) -> Option<String> {
+    let operands: Vec<&TensorSpec> = node.operands.iter().map(|&v| graph.spec(v)).collect();
+    let dtypes: Vec<DType> = operands.iter().map(|spec| spec.dtype).collect();
+    refusal(&node.op, &dtypes).or_else(|| extents_refusal(&node.op, &operands))
 }
 
 /// The crews of a device. Each run takes one, so that callers do not wait for each other.

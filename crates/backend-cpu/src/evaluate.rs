@@ -4,7 +4,7 @@ use mslite_graph_opt::Op;
 use mslite_graph_opt::infer::infer;
 use mslite_graph_opt::pass::Evaluator;
 use mslite_runtime::{Groups, Result};
-use mslite_tensor::{DType, HostBuffer, Tensor, TensorSpec};
+use mslite_tensor::{Bindings, DType, HostBuffer, Tensor, TensorSpec};
 
 use crate::arena::{Args, Memory, Operands, Place, Spans};
 use crate::backend::Crews;
@@ -37,7 +37,7 @@ impl Evaluator for CpuEvaluator {
 /// ```
 pub fn evaluate(op: &Op, operands: &[&Tensor]) -> Option<Tensor> {
     let dtypes: Vec<DType> = operands.iter().map(|x| x.dtype()).collect();
-    if op.has_effect() || refusal(op, &dtypes).is_some() {
+    if op.has_effect() || op.bodies().next().is_some() || refusal(op, &dtypes).is_some() {
         return None;
     }
     let specs: Vec<TensorSpec> = operands.iter().map(|x| x.spec()).collect();
@@ -50,6 +50,8 @@ pub fn evaluate(op: &Op, operands: &[&Tensor]) -> Option<Tensor> {
         outputs: std::slice::from_ref(&output),
         weights: None,
         groups: &Groups::none(),
+        bodies: &[],
+        bindings: &Bindings::new(),
     };
     let kernel = build(op, &cx).ok()?;
     run(&kernel, operands, &output).ok()

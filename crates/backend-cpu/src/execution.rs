@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use mslite_graph_opt::ir::{Def, Node};
-use mslite_graph_opt::{Graph, GraphBuilder, NodeId, Op, specialise};
+use mslite_graph_opt::{Graph, GraphBuilder, NodeId, Op, specialise_within};
 use mslite_runtime::{Error, ErrorKind, Executable, Execution, Groups, Result, Signature};
-use mslite_tensor::{Buffer, Dims, Stream, TensorSpec};
+use mslite_tensor::{Bindings, Buffer, Dims, Stream, TensorSpec};
 
 use crate::arena::{Args, Memory, Spans};
 use crate::backend::Crews;
 use crate::constants::Constants;
+use crate::crew::Team;
 use crate::kernels::communicator;
 use crate::plan::{Bases, Plan, Planner, Source, Step, check_stateless};
 
@@ -23,6 +24,8 @@ pub(crate) struct CpuExecutable {
     sources: Vec<Source>,
     constants: Constants,
     bases: Bases,
+    /// By node: the graphs inside its operation.
+    bodies: Vec<Vec<Arc<CpuExecutable>>>,
     crews: Arc<Crews>,
 }
 
@@ -43,6 +46,10 @@ impl CpuExecutable {
     pub(crate) fn compile(region: &Graph, crews: &Arc<Crews>) -> Result<Self> {
         check_stateless(region)?;
         let constants = Constants::prepare(region, crews.threads())?;
+        let bodies = |op: &Op| -> Result<Vec<_>> {
+            op.bodies().map(|body| Ok(Arc::new(CpuExecutable::compile(body, crews)?))).collect()
+        };
+        let bodies = region.nodes().map(|(_, node)| bodies(&node.op)).collect::<Result<_>>()?;
         let (graph, sources) = without_constants(region, &constants)?;
         let name = |ports: &[mslite_graph_opt::ir::Port]| ports.iter().map(|p| p.name.clone()).collect();
         Ok(CpuExecutable {
@@ -52,12 +59,13 @@ impl CpuExecutable {
             sources,
             bases: Bases::new(constants.values().len(), region.inputs().len()),
             constants,
+            bodies,
             crews: crews.clone(),
         })
     }
 
     /// The plan for inputs of these extents.
-    fn plan(&self, dims: &[Dims], groups: &Groups) -> Result<Plan> {
+    fn plan(&self, dims: &[Dims], groups: &Groups, known: &Bindings) -> Result<Plan> {
         let fixed: Vec<Dims> = self
             .sources
             .iter()
@@ -68,13 +76,15 @@ impl CpuExecutable {
             })
             .collect();
         let fixed: Vec<&[usize]> = fixed.iter().map(|d| &d[..]).collect();
-        let graph = specialise(&self.graph, &fixed).map_err(invalid_extents)?;
+        let (graph, bindings) = specialise_within(&self.graph, &fixed, known).map_err(invalid_extents)?;
         Planner {
             graph: &graph,
             sources: &self.sources,
             constants: &self.constants,
             bases: self.bases,
             groups,
+            bodies: &self.bodies,
+            bindings: &bindings,
             threads: self.crews.threads(),
         }
         .plan()
@@ -150,20 +160,12 @@ impl Executable for Shared {
     }
 
     fn instantiate(&self, groups: &Groups) -> Result<Box<dyn Execution>> {
-        for (_, node) in self.0.graph.nodes() {
+        for (_, node) in self.0.graph.nodes_within() {
             if let Op::Collective(collective) = &node.op {
                 communicator(&collective.op, groups).map_err(|e| e.with("node", &node.origin))?;
             }
         }
-        Ok(Box::new(CpuExecution {
-            executable: self.0.clone(),
-            groups: groups.clone(),
-            extents: Vec::new(),
-            plan: None,
-            arena: Memory::default(),
-            staged: Vec::new(),
-            spans: Spans::default(),
-        }))
+        Ok(Box::new(CpuExecution::new(self.0.clone(), groups.clone(), Bindings::new())))
     }
 
     fn serialize(&self) -> Result<Vec<u8>> {
@@ -173,9 +175,11 @@ impl Executable for Shared {
 
 /// The state of one caller.
 #[derive(Debug)]
-struct CpuExecution {
+pub(crate) struct CpuExecution {
     executable: Arc<CpuExecutable>,
     groups: Groups,
+    /// Values of symbols that are known from outside.
+    known: Bindings,
     /// Extents of the inputs that the plan is for.
     extents: Vec<Dims>,
     plan: Option<Plan>,
@@ -194,21 +198,46 @@ impl Execution for CpuExecution {
         _stream: &dyn Stream,
     ) -> Result<()> {
         self.check_inputs(inputs)?;
-        self.prepare(inputs)?;
+        self.prepare(inputs.iter().map(|buffer| buffer.dims()))?;
         self.check_outputs(outputs)?;
         self.gather_spans(inputs, outputs)?;
-        let Some(plan) = &self.plan else { return Ok(()) };
-        let (executable, spans) = (&*self.executable, &self.spans);
-        executable.crews.run(|team| {
-            plan.steps.iter().try_for_each(|step| {
-                let mut args = Args::new(spans, &step.operands, team);
-                step.kernel.run(&mut args).map_err(|error| executable.locate(step, error))
-            })
-        })?
+        self.executable.crews.run(|team| self.run_steps(team))?
     }
 }
 
 impl CpuExecution {
+    pub(crate) fn new(executable: Arc<CpuExecutable>, groups: Groups, known: Bindings) -> Self {
+        CpuExecution {
+            executable,
+            groups,
+            known,
+            extents: Vec::new(),
+            plan: None,
+            arena: Memory::default(),
+            staged: Vec::new(),
+            spans: Spans::default(),
+        }
+    }
+
+    /// Runs as a part of another run, on its threads, for the extents that were prepared.
+    pub(crate) fn run(
+        &mut self,
+        inputs: &[&dyn Buffer],
+        outputs: &[&dyn Buffer],
+        team: &Team<'_>,
+    ) -> Result<()> {
+        self.gather_spans(inputs, outputs)?;
+        self.run_steps(team)
+    }
+
+    fn run_steps(&self, team: &Team<'_>) -> Result<()> {
+        let Some(plan) = &self.plan else { return Ok(()) };
+        plan.steps.iter().try_for_each(|step| {
+            let mut args = Args::new(&self.spans, &step.operands, team);
+            step.kernel.run(&mut args).map_err(|error| self.executable.locate(step, error))
+        })
+    }
+
     fn check_inputs(&self, inputs: &[&dyn Buffer]) -> Result<()> {
         let executable = &*self.executable;
         check_count("inputs", inputs.len(), executable.signature.inputs.len())?;
@@ -223,19 +252,19 @@ impl CpuExecution {
     }
 
     /// Makes the plan for these extents, unless it is there.
-    fn prepare(&mut self, inputs: &[&dyn Buffer]) -> Result<()> {
-        let same = self.extents.iter().map(|d| &d[..]).eq(inputs.iter().map(|b| b.dims()));
+    pub(crate) fn prepare<'d>(&mut self, dims: impl Iterator<Item = &'d [usize]> + Clone) -> Result<()> {
+        let same = self.extents.iter().map(|d| &d[..]).eq(dims.clone());
         if same && self.plan.is_some() {
             return Ok(());
         }
         self.plan = None;
-        self.extents = inputs.iter().map(|b| Dims::from_slice(b.dims())).collect();
-        let plan = self.executable.plan(&self.extents, &self.groups)?;
+        self.extents = dims.map(Dims::from_slice).collect();
+        let plan = self.executable.plan(&self.extents, &self.groups, &self.known)?;
         if self.arena.len() < plan.arena {
             self.arena = Memory::default();
             self.arena = Memory::zeroed(plan.arena)?;
         }
-        self.staged = inputs.iter().map(|_| Memory::default()).collect();
+        self.staged = self.extents.iter().map(|_| Memory::default()).collect();
         self.plan = Some(plan);
         Ok(())
     }

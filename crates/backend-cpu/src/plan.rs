@@ -1,12 +1,16 @@
 //! What a run does for given extents: which kernels, in which order, on which memory.
 
+use std::sync::Arc;
+
 use mslite_graph_opt::ir::Def;
 use mslite_graph_opt::{Graph, NodeId, ValueId};
 use mslite_runtime::memory::{Lifetime, plan};
 use mslite_runtime::{Error, ErrorKind, Groups, Result};
+use mslite_tensor::Bindings;
 
 use crate::arena::{Operands, Place};
 use crate::constants::Constants;
+use crate::execution::CpuExecutable;
 use crate::kernels::{self, BoxKernel, Build, Type};
 
 /// Where the values of a region's inputs come from: the caller, or the constants.
@@ -58,6 +62,10 @@ pub(crate) struct Planner<'a> {
     pub(crate) constants: &'a Constants,
     pub(crate) bases: Bases,
     pub(crate) groups: &'a Groups,
+    /// By node: the graphs inside its operation.
+    pub(crate) bodies: &'a [Vec<Arc<CpuExecutable>>],
+    /// Values of symbols.
+    pub(crate) bindings: &'a Bindings,
     pub(crate) threads: usize,
 }
 
@@ -114,6 +122,8 @@ impl Planner<'_> {
                 outputs: &outputs,
                 weights: self.constants.packed(id.index()),
                 groups: self.groups,
+                bodies: &self.bodies[id.index()],
+                bindings: self.bindings,
             };
             let kernel = kernels::build(&node.op, &cx);
             work.push((id, kernel.map_err(|e| e.with("node", &node.origin).with("op", node.op.name()))?));

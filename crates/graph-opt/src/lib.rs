@@ -11,4 +11,4 @@ pub mod text;
 pub use error::{Error, Result};
 pub use import::{ImportOptions, import};
 pub use ir::{Graph, GraphBuilder, NodeId, Op, ValueId};
-pub use specialise::{bind_inputs, specialise};
+pub use specialise::{specialise, specialise_within};

@@ -1,18 +1,19 @@
 //! From symbolic to concrete shapes.
 
-use mslite_tensor::{Bindings, Dim, Shape};
+use std::sync::Arc;
+
+use mslite_tensor::{Bindings, DType, Dim, Shape, TensorSpec};
 
 use crate::ir::op::{Op, Slice, TopK};
 use crate::ir::{Def, Node};
 use crate::{Error, Graph, GraphBuilder, Result};
 
-/// The values of symbols that follow from concrete extents of the inputs.
+/// The values of symbols that follow from concrete extents of the inputs, besides those that are known.
 ///
 /// # Errors
 /// [`Error::Input`] when an input's extents contradict the graph: another rank or number, or two values for one
 /// symbol.
-pub fn bind_inputs(graph: &Graph, dims: &[&[usize]]) -> Result<Bindings> {
-    let mut bindings = Bindings::new();
+fn bind_inputs(graph: &Graph, dims: &[&[usize]], mut bindings: Bindings) -> Result<Bindings> {
     for (port, actual) in graph.inputs().iter().zip(dims) {
         let shape = &graph.spec(port.value).shape;
         let fail = |reason: String| Err(Error::Input { name: port.name.clone(), reason });
@@ -40,13 +41,32 @@ pub fn bind_inputs(graph: &Graph, dims: &[&[usize]]) -> Result<Bindings> {
 /// symbol replaced and every shape inferred anew.
 ///
 /// # Errors
-/// [`Error::Input`] as [`bind_inputs`], [`Error::Infer`] when a node does not work for these extents.
+/// [`Error::Input`] when an input's extents contradict the graph, [`Error::Infer`] when a node does not work for these extents.
 pub fn specialise(graph: &Graph, dims: &[&[usize]]) -> Result<Graph> {
+    specialise_within(graph, dims, &Bindings::new()).map(|(graph, _)| graph)
+}
+
+/// As [`specialise`], for a graph inside an operation: the values of some symbols are known from outside. Also gives
+/// the values of all.
+///
+/// # Errors
+/// As [`specialise`].
+pub fn specialise_within(graph: &Graph, dims: &[&[usize]], known: &Bindings) -> Result<(Graph, Bindings)> {
     if dims.len() != graph.inputs().len() {
         let reason = format!("list has {} tensors, the model takes {}", dims.len(), graph.inputs().len());
         return Err(Error::Input { name: String::new(), reason });
     }
-    let bindings = bind_inputs(graph, dims)?;
+    let bindings = bind_inputs(graph, dims, known.clone())?;
+    let graph = rebuild(graph, &bindings, |n, dtype| TensorSpec::new(dtype, Shape::fixed(dims[n])))?;
+    Ok((graph, bindings))
+}
+
+/// The same graph with symbols replaced; `input` gives the type of the n-th input.
+fn rebuild(
+    graph: &Graph,
+    bindings: &Bindings,
+    input: impl Fn(usize, DType) -> TensorSpec,
+) -> Result<Graph> {
     let mut builder = GraphBuilder::new(graph.name());
     let mut nodes = graph.nodes();
     for (id, value) in graph.values() {
@@ -55,8 +75,7 @@ pub fn specialise(graph: &Graph, dims: &[&[usize]]) -> Result<Graph> {
         }
         match &value.def {
             Def::Input(n) => {
-                let spec = mslite_tensor::TensorSpec::new(value.spec.dtype, Shape::fixed(dims[*n]));
-                builder.input(graph.inputs()[*n].name.clone(), spec);
+                builder.input(graph.inputs()[*n].name.clone(), input(*n, value.spec.dtype));
             }
             Def::State(n) => {
                 let state = &graph.states()[*n];
@@ -89,15 +108,15 @@ pub fn specialise(graph: &Graph, dims: &[&[usize]]) -> Result<Graph> {
 }
 
 fn push_bound(builder: &mut GraphBuilder, node: &Node, bindings: &Bindings) -> Result<()> {
-    let results = builder.push(bind_op(&node.op, bindings), &node.operands, &node.origin)?;
+    let results = builder.push(bind_op(&node.op, bindings)?, &node.operands, &node.origin)?;
     debug_assert!(results == node.results, "values keep their ids");
     Ok(())
 }
 
 /// The operation with the symbols in its attributes replaced.
-fn bind_op(op: &Op, bindings: &Bindings) -> Op {
+fn bind_op(op: &Op, bindings: &Bindings) -> Result<Op> {
     let bind = |dims: &[Dim]| dims.iter().map(|d| d.bind(bindings)).collect::<Vec<_>>();
-    match op {
+    Ok(match op {
         Op::Reshape(dims) => Op::Reshape(bind(dims)),
         Op::Broadcast(dims) => Op::Broadcast(bind(dims)),
         Op::Extents(dims) => Op::Extents(bind(dims)),
@@ -108,13 +127,19 @@ fn bind_op(op: &Op, bindings: &Bindings) -> Op {
         }),
         Op::OneHot { depth, axis } => Op::OneHot { depth: depth.bind(bindings), axis: *axis },
         Op::TopK(top_k) => Op::TopK(TopK { k: top_k.k.bind(bindings), ..top_k.clone() }),
-        other => other.clone(),
-    }
+        other => other.try_map_bodies(|body| bind_body(body, bindings).map(Arc::new))?,
+    })
+}
+
+fn bind_body(body: &Graph, bindings: &Bindings) -> Result<Graph> {
+    rebuild(body, bindings, |n, dtype| {
+        TensorSpec::new(dtype, body.spec(body.inputs()[n].value).shape.bind(bindings))
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use mslite_tensor::{DType, Tensor, TensorSpec};
+    use mslite_tensor::Tensor;
 
     use super::*;
     use crate::ir::op::MatMul;

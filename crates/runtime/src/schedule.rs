@@ -33,13 +33,14 @@ struct Entry {
 }
 
 impl Schedule {
-    /// The schedule of a graph at rank `rank` of the world.
+    /// The schedule of a graph at rank `rank` of the world. What stands in branches and loops counts once: that
+    /// the ranks take the same turns depends on data.
     ///
     /// # Errors
     /// [`ErrorKind::PlanMismatch`] when an operation names a peer that its group does not have, or itself.
     pub fn new(graph: &Graph, groups: &GroupRanks, rank: usize) -> Result<Self> {
         let mut entries = Vec::new();
-        for (_, node) in graph.nodes() {
+        for (graph, node) in graph.nodes_within() {
             let Op::Collective(collective) = &node.op else { continue };
             let ranks = groups.get(&collective.op.group).cloned().unwrap_or_default();
             let message = message(collective, &ranks, rank, &node.origin)?;

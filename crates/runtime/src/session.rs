@@ -269,7 +269,7 @@ fn may_have_dims(shape: &Shape, dims: &[usize]) -> bool {
 }
 
 fn has_collectives(graph: &Graph) -> bool {
-    graph.nodes().any(|(_, node)| matches!(node.op, Op::Collective(_)))
+    graph.nodes_within().any(|(_, node)| matches!(node.op, Op::Collective(_)))
 }
 
 impl States {
@@ -312,7 +312,7 @@ fn join_groups(graph: &Graph, options: &SessionOptions) -> Result<Groups> {
 /// World ranks of each group: all ranks for the world group, else what the options or the model say.
 fn group_ranks(graph: &Graph, options: &SessionOptions, size: usize) -> Result<GroupRanks> {
     let mut groups = GroupRanks::new();
-    for (_, node) in graph.nodes() {
+    for (_, node) in graph.nodes_within() {
         let Op::Collective(collective) = &node.op else { continue };
         let name = &collective.op.group;
         let fail =

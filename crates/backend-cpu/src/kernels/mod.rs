@@ -3,6 +3,7 @@
 mod binary;
 mod cast;
 mod collective;
+mod control;
 mod conv;
 mod copy;
 mod index;
@@ -23,9 +24,10 @@ use std::sync::Arc;
 use mslite_graph_opt::Op;
 use mslite_graph_opt::ir::op::{Binary, MatMul, ReduceKind, Unary};
 use mslite_runtime::{Error, ErrorKind, Groups, Result};
-use mslite_tensor::{DType, Dims, TensorSpec, num_elements};
+use mslite_tensor::{Bindings, DType, Dims, TensorSpec, num_elements};
 
 use crate::arena::Args;
+use crate::execution::CpuExecutable;
 
 pub(crate) use collective::communicator;
 pub(crate) use copy::{alias_offset, whole_copy};
@@ -86,6 +88,10 @@ pub(crate) struct Build<'a> {
     /// The constant operands that were prepared at compile time.
     pub(crate) weights: Option<&'a Arc<Weights>>,
     pub(crate) groups: &'a Groups,
+    /// The graphs inside the operation.
+    pub(crate) bodies: &'a [Arc<CpuExecutable>],
+    /// Values of symbols.
+    pub(crate) bindings: &'a Bindings,
 }
 
 pub(crate) type BoxKernel = Box<dyn Kernel>;
@@ -97,7 +103,7 @@ pub(crate) fn refusal(op: &Op, operands: &[DType]) -> Option<String> {
         Op::Opaque(opaque) => {
             return Some(format!("the CPU does not evaluate the primitive {}", opaque.primitive));
         }
-        Op::Extents(_) | Op::Collective(_) => true,
+        Op::Extents(_) | Op::Collective(_) | Op::If(_) | Op::Loop(_) => true,
         Op::Cast(to) => first.is_some_and(is_real) && is_real(*to),
         Op::Reduce(reduce) => first.is_some_and(|t| reduce_supports(reduce.kind, t)),
         Op::ArgReduce(reduce) => {
@@ -181,6 +187,8 @@ pub(crate) fn build(op: &Op, cx: &Build<'_>) -> Result<BoxKernel> {
         Op::Triangle(triangle) => copy::triangle(triangle, cx),
         Op::Extents(dims) => copy::extents(dims)?,
         Op::Collective(exchange) => Some(collective::build(exchange, cx)?),
+        Op::If(branch) => Some(control::branch(branch, cx)?),
+        Op::Loop(turns) => Some(control::turns(turns, cx)?),
         _ => None,
     };
     kernel.ok_or_else(|| {

@@ -1,6 +1,7 @@
 //! Types of results from operations and their operands. The rules are those of MindSpore, read from its exports;
 //! extents may be symbolic, and an operand of unknown rank makes results of unknown rank.
 
+mod control;
 mod elementwise;
 mod layout;
 mod linear;
@@ -74,6 +75,8 @@ fn infer_op(op: &Op, operands: &[&TensorSpec]) -> Inferred {
             one(Ok(TensorSpec::fixed(DType::I64, &[dims.len()])))
         }
         Op::Collective(collective) => exchange(collective, operands),
+        Op::If(branch) => control::branch(branch, operands),
+        Op::Loop(turns) => control::turns(turns, operands),
         Op::Opaque(opaque) => Ok(opaque.results.clone()),
     }
 }

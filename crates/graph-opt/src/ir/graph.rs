@@ -141,6 +141,15 @@ impl Graph {
         self.nodes.iter().enumerate().map(|(i, node)| (NodeId::new(i), node))
     }
 
+    /// All nodes, those of graphs inside operations included, each behind the node whose operation it is in, with
+    /// the graph that has it.
+    pub fn nodes_within(&self) -> Box<dyn Iterator<Item = (&Graph, &Node)> + '_> {
+        Box::new(self.nodes.iter().flat_map(move |node| {
+            let within = node.op.bodies().flat_map(|body| body.nodes_within());
+            std::iter::once((self, node)).chain(within)
+        }))
+    }
+
     /// The values, those of inputs, states and constants included.
     pub fn values(&self) -> impl ExactSizeIterator<Item = (ValueId, &Value)> + DoubleEndedIterator {
         self.values.iter().enumerate().map(|(i, value)| (ValueId::new(i), value))
@@ -195,6 +204,17 @@ impl Graph {
     /// Values that must exist when a run has ended: outputs, and what states hold next.
     pub fn results(&self) -> impl Iterator<Item = ValueId> {
         self.outputs.iter().map(|port| port.value).chain(self.states.iter().map(|state| state.next))
+    }
+
+    /// Changes the graphs inside operations, which must keep their types; the first error ends it.
+    pub(crate) fn try_change_bodies<E>(
+        &mut self,
+        mut change: impl FnMut(&Arc<Graph>) -> Result<Arc<Graph>, E>,
+    ) -> Result<(), E> {
+        for node in self.nodes.iter_mut().filter(|node| node.op.bodies().next().is_some()) {
+            node.op = node.op.try_map_bodies(&mut change)?;
+        }
+        Ok(())
     }
 
     /// The types of the results that an operation would have here.

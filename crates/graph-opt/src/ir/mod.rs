@@ -7,4 +7,4 @@ mod verify;
 
 pub use graph::{Constant, Def, Graph, GraphBuilder, Node, NodeId, Port, State, Value, ValueId};
 pub use op::Op;
-pub use verify::verify;
+pub use verify::{MAX_NESTING, verify};

@@ -16,6 +16,8 @@ use std::sync::Arc;
 use mslite_collective::{CollectiveKind, CollectiveOp};
 use mslite_tensor::{DType, Dim, TensorSpec};
 
+use super::Graph;
+
 /// An operation of a [`Node`](super::Node).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -94,6 +96,11 @@ pub enum Op {
     Extents(Vec<Dim>),
     /// Exchange with other ranks.
     Collective(Collective),
+    /// One of two graphs, by a condition of rank 0: `(condition: bool, inputs of then..., inputs of otherwise...)`
+    /// to the outputs of the graph that runs.
+    If(If),
+    /// A graph, run again while it says so: `(carried..., others...)` to what it gives in the last turn.
+    Loop(Loop),
     /// A primitive that is carried verbatim for a backend that knows it.
     Opaque(Opaque),
 }
@@ -453,6 +460,25 @@ impl Collective {
     }
 }
 
+/// One of two graphs. They have no states, and outputs of the same types.
+#[derive(Debug, Clone, PartialEq)]
+pub struct If {
+    /// Runs where the condition holds.
+    pub then: Arc<Graph>,
+    /// Runs where it does not.
+    pub otherwise: Arc<Graph>,
+}
+
+/// A graph that runs at least once. It has no states.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loop {
+    /// Its first output is a bool of rank 0: whether it runs again, with its next outputs in place of the carried
+    /// inputs. The remaining outputs are the results.
+    pub body: Arc<Graph>,
+    /// Number of inputs that change from turn to turn; they come first.
+    pub carried: usize,
+}
+
 /// A primitive that the core does not know.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Opaque {
@@ -518,6 +544,8 @@ impl Op {
             Op::Triangle(_) => "triangle",
             Op::Extents(_) => "extents",
             Op::Collective(_) => "collective",
+            Op::If(_) => "if",
+            Op::Loop(_) => "loop",
             Op::Opaque(opaque) => &opaque.primitive,
         }
     }
@@ -527,8 +555,35 @@ impl Op {
         match self {
             Op::Collective(_) => true,
             Op::Opaque(opaque) => opaque.effect,
-            _ => false,
+            _ => self.bodies().any(|body| body.nodes().any(|(_, node)| node.op.has_effect())),
         }
+    }
+
+    /// The graphs inside.
+    pub fn bodies(&self) -> impl Iterator<Item = &Arc<Graph>> {
+        let bodies = match self {
+            Op::If(branch) => [Some(&branch.then), Some(&branch.otherwise)],
+            Op::Loop(Loop { body, .. }) => [Some(body), None],
+            _ => [None, None],
+        };
+        bodies.into_iter().flatten()
+    }
+
+    /// The same operation with other graphs inside.
+    ///
+    /// # Errors
+    /// Those of `change`.
+    pub fn try_map_bodies<E>(
+        &self,
+        mut change: impl FnMut(&Arc<Graph>) -> Result<Arc<Graph>, E>,
+    ) -> Result<Op, E> {
+        Ok(match self {
+            Op::If(If { then, otherwise }) => {
+                Op::If(If { then: change(then)?, otherwise: change(otherwise)? })
+            }
+            Op::Loop(Loop { body, carried }) => Op::Loop(Loop { body: change(body)?, carried: *carried }),
+            other => other.clone(),
+        })
     }
 }
 

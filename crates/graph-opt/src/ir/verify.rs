@@ -15,10 +15,18 @@ use crate::{Error, Result};
 /// 5. A constant's type is fixed and is its tensor's type.
 /// 6. A state's initial tensor, value and next value have one type.
 /// 7. Names of inputs and of states are unique.
+/// 8. Graphs inside operations are valid themselves, have no states, and nest at most [`MAX_NESTING`] deep.
 ///
 /// # Errors
 /// [`Error::Verify`] with the first invariant that does not hold.
 pub fn verify(graph: &Graph) -> Result<()> {
+    verify_nested(graph, 0)
+}
+
+/// Deepest nesting of graphs in operations of graphs.
+pub const MAX_NESTING: usize = 32;
+
+fn verify_nested(graph: &Graph, depth: usize) -> Result<()> {
     let fail = |reason: String| Err(Error::Verify(reason));
     for (id, value) in graph.values() {
         if !is_defined(graph, id) {
@@ -30,6 +38,12 @@ pub fn verify(graph: &Graph) -> Result<()> {
         return fail(reason);
     }
     for (id, node) in graph.nodes() {
+        for body in node.op.bodies() {
+            if depth == MAX_NESTING || !body.states().is_empty() {
+                return fail(format!("a graph inside {id} has states, or is too deep"));
+            }
+            verify_nested(body, depth + 1)?;
+        }
         verify_node(graph, id, node)?;
     }
     if let Some(value) = graph.results().find(|v| v.index() >= count) {

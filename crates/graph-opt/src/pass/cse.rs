@@ -15,7 +15,7 @@ use crate::{Graph, Result};
 /// like may be swapped; not those of `maximum` and `minimum`, which may tell 0.0 from -0.0. Constants become one
 /// if they share their bytes, or if they are small, equal, and not two parameters of different names.
 ///
-/// It does not fire for nodes with effects, nor for opaque ones, which may be random.
+/// It does not fire for nodes with effects or graphs inside, nor for opaque ones, which may be random.
 ///
 /// ```text
 /// %1 = exp %0           |  %1 = exp %0
@@ -38,7 +38,7 @@ impl Pass for CommonSubexpressions {
         merge_constants(graph, &mut patch, cx);
         let mut seen: HashMap<(String, SmallVec<[ValueId; 3]>), &Node> = HashMap::new();
         for (_, node) in graph.nodes() {
-            if node.op.has_effect() || matches!(node.op, Op::Opaque(_)) {
+            if node.op.has_effect() || matches!(node.op, Op::Opaque(_) | Op::If(_) | Op::Loop(_)) {
                 continue;
             }
             match seen.get(&key(node, &patch)) {

@@ -153,10 +153,16 @@ pub fn optimise(graph: &Graph, options: &OptimiseOptions) -> Result<(Graph, Repo
     Ok((current, cx.report))
 }
 
-/// Runs each pass once; whether anything changed.
+/// Runs each pass once, on the graphs inside operations first; whether anything changed.
 fn round(graph: &mut Graph, cx: &mut PassContext) -> Result<bool> {
     let options = cx.options;
     let mut changed = false;
+    graph.try_change_bodies(|body| {
+        let mut inner = Graph::clone(body);
+        let has_changed = round(&mut inner, cx)?;
+        changed |= has_changed;
+        Ok(if has_changed { Arc::new(inner) } else { body.clone() })
+    })?;
     for pass in options.passes.iter().filter(|pass| !options.without.contains(pass.name())) {
         cx.pass = pass.name();
         let blame = |error: Error| Error::Verify(format!("after pass {}: {error}", pass.name()));

@@ -12,7 +12,8 @@
 //! }
 //! ```
 //!
-//! One item stands on each line, in the order of the graph; `#` begins a line of comment. Attributes that are
+//! One item stands on each line, in the order of the graph; `#` begins a line of comment. Graphs inside operations
+//! follow their node's line, which ends with `{`, up to a `}`. Attributes that are
 //! `false` or absent are not written. Values may have any name made of letters, digits, `_` and `.`; types of
 //! results may be left out where inference gives them, and origins where they are empty. Data is a list of
 //! numbers (a NaN other than the usual one is `nan:` and its bits), or bytes in native order.

@@ -1,11 +1,14 @@
 //! Operations: a name, and attributes.
 
+use std::sync::Arc;
+
 use super::field::{Field, Reader, Writer};
 use super::scan::{Cursor, Scanned, shown};
 use crate::ir::op::{
-    ArgReduce, Binary, Collective, Conv2d, Cumulative, Gather, MatMul, Norm, Op, Opaque, Pad, Pool2d, Reduce,
+    ArgReduce, Binary, Collective, Conv2d, Cumulative, Gather, If, Loop, MatMul, Norm, Op, Opaque, Pad, Pool2d, Reduce,
     Slice, Softmax, TopK, Triangle, Unary,
 };
+use crate::Graph;
 use mslite_tensor::TensorSpec;
 
 /// Attributes written and read under their names in Rust.
@@ -50,7 +53,8 @@ pub(crate) fn print(op: &Op) -> String {
     let mut to = Writer::default();
     match op {
         Op::Unary(f) => write_unary(*f, &mut to),
-        Op::Binary(_) | Op::Select | Op::GatherNd => {}
+        Op::Binary(_) | Op::Select | Op::GatherNd | Op::If(_) => {}
+        Op::Loop(turns) => to.field("carried", &turns.carried),
         Op::Cast(dtype) => to.field("to", dtype),
         Op::Reduce(op) => op.write(&mut to),
         Op::ArgReduce(op) => op.write(&mut to),
@@ -85,12 +89,33 @@ pub(crate) fn print(op: &Op) -> String {
     format!("{name}{}", to.finish())
 }
 
-/// An operation from its name and the text of its attributes; `results` are what stands after the `:`.
-pub(super) fn parse(name: &str, attributes: &str, results: Option<&[TensorSpec]>) -> Scanned<Op> {
+/// An operation from its name, the text of its attributes, and the graphs inside it; `results` are what stands
+/// after the `:`.
+pub(super) fn parse(
+    name: &str,
+    attributes: &str,
+    results: Option<&[TensorSpec]>,
+    bodies: Vec<Graph>,
+) -> Scanned<Op> {
     let mut from = Reader::new(attributes)?;
-    let op = read_op(name, &mut from, results).map_err(|reason| format!("{name}: {reason}"))?;
+    let op = match name {
+        "if" | "loop" => read_control(name, &mut from, bodies),
+        _ if !bodies.is_empty() => Err("it has no graphs inside".to_owned()),
+        _ => read_op(name, &mut from, results),
+    };
+    let op = op.map_err(|reason| format!("{name}: {reason}"))?;
     from.finish().map_err(|reason| format!("{name}: {reason}"))?;
     Ok(op)
+}
+
+fn read_control(name: &str, from: &mut Reader, bodies: Vec<Graph>) -> Scanned<Op> {
+    let mut bodies = bodies.into_iter().map(Arc::new);
+    let mut body = || bodies.next().ok_or_else(|| "a graph is missing".to_owned());
+    let op = match name {
+        "if" => Op::If(If { then: body()?, otherwise: body()? }),
+        _ => Op::Loop(Loop { body: body()?, carried: from.field("carried")? }),
+    };
+    if bodies.next().is_some() { Err("it has too many graphs".to_owned()) } else { Ok(op) }
 }
 
 fn read_op(name: &str, from: &mut Reader, results: Option<&[TensorSpec]>) -> Scanned<Op> {

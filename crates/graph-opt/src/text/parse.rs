@@ -8,7 +8,7 @@ use mslite_tensor::{Tensor, TensorSpec};
 use super::field::Field;
 use super::scan::{Cursor, Scanned, shown, split};
 use super::{data, ops};
-use crate::ir::{Def, ValueId};
+use crate::ir::{Def, MAX_NESTING, ValueId};
 use crate::{Error, Graph, GraphBuilder, Result};
 
 /// Most characters of a node's result types. Inference can double symbolic extents from node to node.
@@ -22,28 +22,67 @@ impl FromStr for Graph {
     /// # Errors
     /// [`Error::Parse`] with the first line that is wrong.
     fn from_str(text: &str) -> Result<Self> {
-        let mut lines = text
-            .lines()
-            .enumerate()
-            .map(|(i, line)| (i + 1, line.trim()))
-            .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-        let fail = |line, reason| Error::Parse { line, reason };
-        let Some((first, line)) = lines.next() else { return Err(fail(1, "there is no graph".to_owned())) };
-        let mut parser = Parser::new(line).map_err(|reason| fail(first, reason))?;
-        let mut last = first;
-        for (number, line) in lines.by_ref() {
-            last = number;
-            if line == "}" {
-                break;
-            }
-            parser.item(line).map_err(|reason| fail(number, reason))?;
-        }
+        let mut lines = Lines { text: text.lines().enumerate(), last: 0 };
+        let Some(first) = lines.next() else {
+            return Err(Error::Parse { line: 1, reason: "there is no graph".to_owned() });
+        };
+        let graph = graph(&mut lines, first, 0)?;
         match lines.next() {
-            Some((number, _)) => Err(fail(number, "nothing may follow the graph's `}`".to_owned())),
-            None if !text.trim_end().ends_with('}') => Err(fail(last, "the graph has no `}`".to_owned())),
-            None => parser.builder.finish().map_err(|error| fail(last, error.to_string())),
+            Some((line, _)) => {
+                Err(Error::Parse { line, reason: "nothing may follow the graph's `}`".to_owned() })
+            }
+            None => Ok(graph),
         }
     }
+}
+
+/// The lines that say something, with their numbers.
+struct Lines<'a> {
+    text: std::iter::Enumerate<std::str::Lines<'a>>,
+    last: usize,
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = (usize, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let says = |line: &str| !line.is_empty() && !line.starts_with('#');
+        let (i, line) = self.text.by_ref().map(|(i, line)| (i, line.trim())).find(|(_, line)| says(line))?;
+        self.last = i + 1;
+        Some((i + 1, line))
+    }
+}
+
+/// The graph that begins with the line `first`.
+fn graph(lines: &mut Lines<'_>, first: (usize, &str), depth: usize) -> Result<Graph> {
+    let fail = |line, reason| Error::Parse { line, reason };
+    if depth > MAX_NESTING {
+        return Err(fail(first.0, format!("graphs nest deeper than {MAX_NESTING}")));
+    }
+    let mut parser = Parser::new(first.1).map_err(|reason| fail(first.0, reason))?;
+    while let Some((number, line)) = lines.next() {
+        if line == "}" {
+            return parser.builder.finish().map_err(|error| fail(number, error.to_string()));
+        }
+        let (line, bodies) = match line.strip_suffix('{') {
+            Some(line) => (line, bodies(lines, depth)?),
+            None => (line, Vec::new()),
+        };
+        parser.item(line, bodies).map_err(|reason| fail(number, reason))?;
+    }
+    Err(fail(lines.last, "the graph has no `}`".to_owned()))
+}
+
+/// The graphs up to the `}` that belongs to a node.
+fn bodies(lines: &mut Lines<'_>, depth: usize) -> Result<Vec<Graph>> {
+    let mut bodies = Vec::new();
+    while let Some(first) = lines.next() {
+        if first.1 == "}" {
+            return Ok(bodies);
+        }
+        bodies.push(graph(lines, first, depth + 1)?);
+    }
+    Err(Error::Parse { line: lines.last, reason: "the node has no `}`".to_owned() })
 }
 
 struct Parser<'a> {
@@ -61,16 +100,19 @@ impl<'a> Parser<'a> {
         Ok(Parser { builder: GraphBuilder::new(name), values: HashMap::new() })
     }
 
-    fn item(&mut self, line: &'a str) -> Scanned<()> {
+    fn item(&mut self, line: &'a str, bodies: Vec<Graph>) -> Scanned<()> {
         let cursor = Cursor::new(line);
         let mut rest = cursor;
         match rest.word() {
+            "input" | "state" | "constant" | "output" | "next" if !bodies.is_empty() => {
+                Err("only nodes have graphs inside".to_owned())
+            }
             "input" => self.input(rest),
             "state" => self.state(rest),
             "constant" => self.constant(rest),
             "output" => self.output(rest),
             "next" => self.next(rest),
-            _ => self.node(cursor),
+            _ => self.node(cursor, bodies),
         }
     }
 
@@ -112,7 +154,7 @@ impl<'a> Parser<'a> {
         self.builder.set_next(state, next).map_err(|error| error.to_string())
     }
 
-    fn node(&mut self, mut cursor: Cursor<'a>) -> Scanned<()> {
+    fn node(&mut self, mut cursor: Cursor<'a>, bodies: Vec<Graph>) -> Scanned<()> {
         let mut names = Vec::new();
         while cursor.rest().starts_with('%') {
             names.push(cursor.value()?);
@@ -127,7 +169,7 @@ impl<'a> Parser<'a> {
         let types = types(&mut cursor)?;
         let origin: Arc<str> = if cursor.eat("@") { cursor.quoted()?.into() } else { "".into() };
         cursor.end()?;
-        let op = ops::parse(name, attributes, types.as_deref())?;
+        let op = ops::parse(name, attributes, types.as_deref(), bodies)?;
         let results = self.builder.push(op, &operands, &origin).map_err(|error| error.to_string())?;
         let inferred: Vec<&TensorSpec> = results.iter().map(|&value| self.builder.spec(value)).collect();
         check_types(&inferred, types.as_deref())?;

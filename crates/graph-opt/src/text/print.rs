@@ -11,7 +11,7 @@ use crate::ir::{Def, Node, Value, ValueId};
 impl fmt::Display for Graph {
     /// The text form, in full.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Printer { graph: self, brief: false }.graph(f)
+        Printer { graph: self, brief: false, depth: 0 }.graph(f)
     }
 }
 
@@ -28,18 +28,21 @@ pub struct Summary<'a>(&'a Graph);
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Printer { graph: self.0, brief: true }.graph(f)
+        Printer { graph: self.0, brief: true, depth: 0 }.graph(f)
     }
 }
 
 struct Printer<'a> {
     graph: &'a Graph,
     brief: bool,
+    /// How many graphs are around it.
+    depth: usize,
 }
 
 impl Printer<'_> {
     fn graph(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "graph {} {{", quote(self.graph.name()))?;
+        let margin = self.margin(0);
+        writeln!(f, "{margin}graph {} {{", quote(self.graph.name()))?;
         let mut nodes = self.graph.nodes();
         for (id, value) in self.graph.values() {
             let Def::Node(producer, slot) = value.def else {
@@ -60,12 +63,16 @@ impl Printer<'_> {
             self.node(f, node)?;
         }
         for port in self.graph.outputs() {
-            writeln!(f, "  output {} {}", quote(&port.name), port.value)?;
+            writeln!(f, "{margin}  output {} {}", quote(&port.name), port.value)?;
         }
         for state in self.graph.states() {
-            writeln!(f, "  next {} = {}", state.value, state.next)?;
+            writeln!(f, "{margin}  next {} = {}", state.value, state.next)?;
         }
-        f.write_str("}\n")
+        writeln!(f, "{margin}}}")
+    }
+
+    fn margin(&self, further: usize) -> String {
+        "  ".repeat(2 * self.depth + further)
     }
 
     /// A value that no node makes.
@@ -79,7 +86,7 @@ impl Printer<'_> {
             Def::Constant(constant) => ("constant", &constant.name, Some(&constant.tensor)),
             Def::Node(..) => return Ok(()),
         };
-        write!(f, "  {kind} {id} {} : {}", quote(name), value.spec)?;
+        write!(f, "{}{kind} {id} {} : {}", self.margin(1), quote(name), value.spec)?;
         match tensor {
             Some(tensor) => writeln!(f, " = {}", Data { tensor, brief: self.brief }),
             None => writeln!(f),
@@ -87,7 +94,7 @@ impl Printer<'_> {
     }
 
     fn node(&self, f: &mut fmt::Formatter<'_>, node: &Node) -> fmt::Result {
-        f.write_str("  ")?;
+        f.write_str(&self.margin(1))?;
         if !node.results.is_empty() {
             write!(f, "{} = ", list(&node.results))?;
         }
@@ -102,7 +109,14 @@ impl Printer<'_> {
         if !node.origin.is_empty() {
             write!(f, " @{}", quote(&node.origin))?;
         }
-        writeln!(f)
+        if node.op.bodies().next().is_none() {
+            return writeln!(f);
+        }
+        writeln!(f, " {{")?;
+        for body in node.op.bodies() {
+            Printer { graph: body, brief: self.brief, depth: self.depth + 1 }.graph(f)?;
+        }
+        writeln!(f, "{}}}", self.margin(1))
     }
 }
 

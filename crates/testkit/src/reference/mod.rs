@@ -4,6 +4,7 @@
 //! way for another reason.
 
 pub(crate) mod array;
+mod control;
 mod elementwise;
 mod exchange;
 mod layout;
@@ -146,6 +147,8 @@ fn apply(op: &Op, operands: &[&Array], dims: &[Vec<usize>]) -> Result<Vec<Array>
         Op::OneHot { depth, axis } => layout::one_hot(depth, *axis, x, rest[0], rest[1]),
         Op::TopK(top_k) => return layout::top_k(top_k, x),
         Op::Triangle(triangle) => layout::triangle(triangle, x),
+        Op::If(branch) => return control::branch(branch, operands),
+        Op::Loop(turns) => return control::turns(turns, operands),
         other => return Err(format!("{} has no reference", other.name())),
     };
     one.map(|array| vec![array])
