@@ -62,11 +62,7 @@ pub fn specialise_within(graph: &Graph, dims: &[&[usize]], known: &Bindings) -> 
 }
 
 /// The same graph with symbols replaced; `input` gives the type of the n-th input.
-fn rebuild(
-    graph: &Graph,
-    bindings: &Bindings,
-    input: impl Fn(usize, DType) -> TensorSpec,
-) -> Result<Graph> {
+fn rebuild(graph: &Graph, bindings: &Bindings, input: impl Fn(usize, DType) -> TensorSpec) -> Result<Graph> {
     let mut builder = GraphBuilder::new(graph.name());
     let mut nodes = graph.nodes();
     for (id, value) in graph.values() {
@@ -87,7 +83,7 @@ fn rebuild(
             // Nodes without results stand between those with results.
             Def::Node(node, _) => {
                 for (at, n) in nodes.by_ref() {
-                    push_bound(&mut builder, n, &bindings)?;
+                    push_bound(&mut builder, n, bindings)?;
                     if at == *node {
                         break;
                     }
@@ -96,7 +92,7 @@ fn rebuild(
         }
     }
     for (_, node) in nodes {
-        push_bound(&mut builder, node, &bindings)?;
+        push_bound(&mut builder, node, bindings)?;
     }
     for (i, state) in graph.states().iter().enumerate() {
         builder.set_next(i, state.next)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use mslite_collective::CollectiveKind;
 use mslite_graph_opt::ir::op::Collective;
-use mslite_graph_opt::{Error, Graph, ImportOptions, Op, import, ir, specialise};
+use mslite_graph_opt::{Graph, ImportOptions, Op, import, ir, specialise};
 use mslite_mindir::{Model, OpenOptions};
 use mslite_tensor::{DType, Tensor, TensorSpec, npz};
 use serde_json::Value as Json;
@@ -65,8 +65,6 @@ fn case_models(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-const CONTROL_FLOW: &[&str] = &["w_if", "w_while"];
-
 #[test]
 fn development_models_import_with_the_outputs_of_mindspore() {
     let Some(models) = models() else { return };
@@ -74,7 +72,7 @@ fn development_models_import_with_the_outputs_of_mindspore() {
     for entry in fs::read_dir(models.join("dev")).unwrap() {
         let folder = entry.unwrap().path();
         let case = folder.file_name().unwrap().to_string_lossy().into_owned();
-        if CONTROL_FLOW.contains(&&*case) || case.contains("enc") {
+        if case.contains("enc") {
             continue;
         }
         let (inputs, outputs) =
@@ -89,22 +87,8 @@ fn development_models_import_with_the_outputs_of_mindspore() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-#[test]
-fn control_flow_names_its_place() {
-    let Some(models) = models() else { return };
-    for case in CONTROL_FLOW {
-        let model = open(&models.join("dev").join(case).join("model.mindir")).unwrap();
-        let error = import(&model, &ImportOptions::default()).unwrap_err();
-        assert!(matches!(&error, Error::Unsupported { origin, .. } if !origin.is_empty()), "{case}: {error}");
-    }
-}
-
 /// Files of the format corpus whose outputs cannot be compared, or that are refused, with part of the reason.
 const REFUSED: &[(&str, &str)] = &[
-    ("closure_partial.mindir", "control flow (Switch) at Default/Switch-op0"),
-    ("control_if.mindir", "control flow (Switch) at Default/Switch-op0"),
-    ("control_if_params.mindir", "control flow (Switch) at Default/Switch-op0"),
-    ("control_while.mindir", "control flow (Switch) at Default/Switch-op0"),
     ("const_out.mindir", "it is a text"),
     ("ops/BatchNormPrim.mindir", "it trains"),
     // The export baked the inputs in.

@@ -30,6 +30,11 @@ fn algebra() {
 }
 
 #[test]
+fn control_flow() {
+    check("control_flow");
+}
+
+#[test]
 fn layout() {
     check("layout");
 }

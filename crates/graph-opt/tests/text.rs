@@ -45,6 +45,86 @@ fn free_text_gets_the_normal_form() {
     assert_eq!(graph.nodes().next().unwrap().1.origin.as_ref(), "Default/\"a\"\n");
 }
 
+const CONTROL: &str = r#"graph "g" {
+  input %0 "c" : bool[]
+  input %1 "x" : f32[rows]
+  constant %2 "" : i32[] = [0]
+  %3 = if %0, %1, %1 : f32[rows] @"branch" {
+    graph "then" {
+      input %0 "x" : f32[rows]
+      constant %1 "" : i32[] = [3]
+      %2, %3 = loop(carried=1) %1, %0 : f32[rows], i32[] @"turns" {
+        graph "body" {
+          input %0 "i" : i32[]
+          input %1 "x" : f32[rows]
+          constant %2 "" : i32[] = [1]
+          %3 = sub %0, %2 : i32[]
+          %4 = greater %3, %2 : bool[]
+          %5 = neg %1 : f32[rows]
+          output "again" %4
+          output "i" %3
+          output "x" %5
+          output "i" %3
+        }
+      }
+      output "y" %2
+    }
+    graph "otherwise" {
+      input %0 "x" : f32[rows]
+      output "y" %0
+    }
+  }
+  output "y" %3
+}
+"#;
+
+#[test]
+fn graphs_inside_operations_follow_their_node() {
+    let graph: Graph = CONTROL.parse().unwrap();
+    assert_eq!(graph.to_string(), CONTROL);
+    let names: Vec<&str> = graph.nodes_within().map(|(_, node)| node.op.name()).collect();
+    assert_eq!(names, ["if", "loop", "sub", "greater", "neg"]);
+    let fixed = mslite_graph_opt::specialise(&graph, &[&[], &[4]]).unwrap();
+    assert_eq!(fixed.to_string(), CONTROL.replace("rows", "4"));
+}
+
+#[test]
+fn graphs_inside_operations_must_fit() {
+    for (from, to, reason) in [
+        ("input %0 \"c\" : bool[]", "input %0 \"c\" : i32[]", "the condition is i32[], not bool[]"),
+        ("if %0, %1, %1", "if %0, %1", "takes 1 inputs, not 0"),
+        ("if %0, %1, %1", "if %0, %1, %2", "takes f32[rows], not i32[]"),
+        ("output \"y\" %2", "output \"y\" %3", "one graph gives i32[], the other f32[rows]"),
+        ("output \"y\" %2\n", "output \"y\" %2\noutput \"z\" %2\n", "one graph gives 2 results, the other 1"),
+        ("output \"again\" %4", "output \"again\" %3", "the condition is i32[], not bool[]"),
+        (
+            "output \"i\" %3\n",
+            "output \"i\" %4\n",
+            "a carried value is i32[] in the first turn and then bool[]",
+        ),
+        ("carried=1", "carried=4", "does not give a condition and 4 carried values"),
+        ("graph \"otherwise\"", "state", "expected `graph`"),
+        (
+            "  input %0 \"x\" : f32[rows]\n      constant",
+            "  state %9 \"s\" : i32[] = [0]\n constant",
+            "takes 0 inputs, not 1",
+        ),
+        ("%4 = greater %3, %2 : bool[]", "%4 = greater %3, %2 : bool[] {", "expected `graph`"),
+        (
+            "input %1 \"x\" : f32[rows]\n",
+            "input %1 \"x\" : f32[rows] {\n}\n",
+            "only nodes have graphs inside",
+        ),
+    ] {
+        let text = CONTROL.replacen(from, to, 1);
+        assert_ne!(text, CONTROL, "{from}");
+        let error = text.parse::<Graph>().unwrap_err().to_string();
+        assert!(error.contains(reason), "{to}: {error}");
+    }
+    let deep = "%0 = if %c {\ngraph \"g\" {\n".repeat(10_000);
+    assert!(format!("graph \"g\" {{\n{deep}").parse::<Graph>().is_err());
+}
+
 #[test]
 fn a_summary_leaves_data_out_and_cannot_be_read() {
     let text = "graph \"g\" {\nconstant %0 \"\" : u8[20] = hex:0102030405060708090a0b0c0d0e0f1011121314\n}";

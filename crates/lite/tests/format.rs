@@ -12,10 +12,6 @@ use serde_json::Value;
 
 /// Files that do not run, and why. One that runs after all fails the test.
 const NOT_YET: &[(&str, &str)] = &[
-    ("closure_partial", BRANCH),
-    ("control_if", BRANCH),
-    ("control_if_params", BRANCH),
-    ("control_while", BRANCH),
     ("const_out", "an output is a text"),
     ("detection_post", "primitive NMSWithMask"),
     (
@@ -43,7 +39,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("param_dtypes", "Real of a complex tensor"),
 ];
 
-const BRANCH: &str = "a branch or loop on data";
 const PRIMITIVE: &str = "no device evaluates the primitive, which is carried verbatim";
 
 /// Keys of the encrypted files; the others have the first.

@@ -30,6 +30,8 @@ pub(super) enum Item {
     Parameter(usize),
     /// A function of the model, with its leading arguments.
     Function(Arc<Closure>),
+    /// One of two functions, by a condition that is only known when the model runs.
+    Choice(Arc<Choice>),
     /// Something that inference does not need, by kind.
     Foreign(&'static str),
 }
@@ -59,6 +61,17 @@ pub(super) struct Closure {
     pub(super) bound: Vec<Binding>,
 }
 
+/// One of two functions.
+#[derive(Debug)]
+pub(super) struct Choice {
+    /// A bool of rank 0.
+    pub(super) condition: ValueId,
+    /// What is called where it holds.
+    pub(super) then: Item,
+    /// What is called where it does not.
+    pub(super) otherwise: Item,
+}
+
 /// An item, and the last write to any parameter that came before it.
 #[derive(Debug, Clone)]
 pub(super) struct Binding {
@@ -81,6 +94,7 @@ impl Item {
     fn depth(&self) -> usize {
         match self {
             Item::Tuple(items) => items.depth,
+            Item::Choice(choice) => 1 + choice.then.depth().max(choice.otherwise.depth()),
             Item::Function(closure) => {
                 1 + closure.bound.iter().map(|binding| binding.item.depth()).max().unwrap_or(0)
             }
@@ -122,7 +136,7 @@ impl Item {
             Item::Tuple(_) => "tuple",
             Item::Monad => "monad",
             Item::Parameter(_) => "parameter",
-            Item::Function(_) => "function",
+            Item::Function(_) | Item::Choice(_) => "function",
             Item::Foreign(kind) => kind,
         }
     }

@@ -5,6 +5,7 @@
 
 mod call;
 mod emit;
+mod flow;
 mod item;
 mod known;
 mod ops;
@@ -48,10 +49,10 @@ pub fn import(model: &Model, options: &ImportOptions) -> Result<Graph> {
     let mut written = BTreeSet::new();
     loop {
         // A parameter is a constant unless something writes it, which is only known in the end.
-        let outcome = walk::Importer::new(model, options, &written).run()?;
-        if outcome.written.is_subset(&written) {
-            return Ok(outcome.graph);
+        let (result, writes) = walk::Importer::new(model, options, &written).run();
+        if writes.is_subset(&written) {
+            return result;
         }
-        written.extend(outcome.written);
+        written.extend(writes);
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use mslite_mindir::{Callee, Definition, Graph as Function, Model, Node, NodeKind, Primitive, Value};
+use mslite_mindir::{Callee, Definition, Model, Node, NodeKind, Primitive, Value};
 use mslite_tensor::Tensor;
 
 use super::call::{Call, value_ints, value_item};
 use super::emit::Emitter;
+use super::flow::Tails;
 use super::item::{Binding, Closure, Item};
 use super::known::known_ints;
 use super::ports::{Inputs, Names, outputs};
@@ -18,34 +19,37 @@ use crate::ir::{Graph, GraphBuilder, ValueId};
 
 /// One attempt to import a model, on the assumption that certain parameters are written.
 pub(super) struct Importer<'m> {
-    model: &'m Model,
-    options: &'m ImportOptions,
-    emit: Emitter,
-    bindings: HashMap<&'m str, Binding>,
+    pub(super) model: &'m Model,
+    pub(super) options: &'m ImportOptions,
+    pub(super) emit: Emitter,
+    pub(super) tails: Tails,
+    pub(super) bindings: HashMap<&'m str, Binding>,
+    /// What names stood for before, since the outermost part that is being walked began.
+    pub(super) trail: Vec<(&'m str, Option<Binding>)>,
     /// Which results of a node are used, one bit each.
     uses: HashMap<&'m str, u64>,
-    parameters: Vec<Slot>,
+    pub(super) parameters: Vec<Slot>,
     assumed: &'m BTreeSet<usize>,
     written: BTreeSet<usize>,
     /// State of the graph behind a parameter.
     states: BTreeMap<usize, usize>,
     symbols: Names,
     /// Writes so far.
-    clock: u64,
+    pub(super) clock: u64,
+    /// Writes before the turn of a loop that is being walked: all of them come before it.
+    pub(super) floor: u64,
     /// Graphs that are being walked, outermost first.
-    active: Vec<usize>,
+    pub(super) active: Vec<usize>,
+    /// Parts that are being walked, each inside the one before.
+    pub(super) scopes: usize,
+    /// Calls that are being walked, each inside the one before.
+    pub(super) depth: usize,
     nodes: usize,
 }
 
 /// A parameter: what it has held since which write.
-struct Slot {
-    versions: Vec<(u64, ValueId)>,
-}
-
-/// A graph, and which parameters it turned out to write.
-pub(super) struct Outcome {
-    pub(super) graph: Graph,
-    pub(super) written: BTreeSet<usize>,
+pub(super) struct Slot {
+    pub(super) versions: Vec<(u64, ValueId)>,
 }
 
 impl<'m> Importer<'m> {
@@ -59,7 +63,9 @@ impl<'m> Importer<'m> {
                 origin: model.graph.name.clone(),
                 operands: 0,
             },
+            tails: Tails::new(model),
             bindings: HashMap::new(),
+            trail: Vec::new(),
             uses: result_uses(model),
             parameters: slots.collect(),
             assumed,
@@ -67,20 +73,33 @@ impl<'m> Importer<'m> {
             states: BTreeMap::new(),
             symbols: Names::default(),
             clock: 0,
+            floor: 0,
             active: Vec::new(),
+            scopes: 0,
+            depth: 0,
             nodes: 0,
         }
     }
 
-    pub(super) fn run(mut self) -> Result<Outcome> {
+    /// The graph, and which parameters it turned out to write. If these are not those that were assumed, the graph
+    /// is wrong, or is none.
+    pub(super) fn run(mut self) -> (Result<Graph>, BTreeSet<usize>) {
+        let result = self.walk_model();
+        let written = std::mem::take(&mut self.written);
+        (result.and_then(|()| self.emit.builder.finish()), written)
+    }
+
+    fn walk_model(&mut self) -> Result<()> {
         let model = self.model;
         self.bind_inputs()?;
+        for &parameter in self.assumed {
+            self.value_at(parameter, 0)?;
+        }
         self.active.push(0);
-        self.walk(&model.graph, 0)?;
+        self.walk(&model.graph.nodes, 0)?;
         self.emit.origin = model.graph.name.clone();
-        self.add_outputs()?;
-        self.set_next()?;
-        Ok(Outcome { graph: self.emit.builder.finish()?, written: self.written })
+        self.end()?;
+        self.set_next()
     }
 
     fn bind_inputs(&mut self) -> Result<()> {
@@ -102,7 +121,7 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    fn add_outputs(&mut self) -> Result<()> {
+    fn end(&mut self) -> Result<()> {
         let model = self.model;
         for output in &model.graph.outputs {
             let item = self.lookup(&output.symbol, 0)?.item;
@@ -131,41 +150,41 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    /// Evaluates the nodes of a graph; `time` is that of the call.
-    fn walk(&mut self, graph: &'m Function, time: u64) -> Result<()> {
-        for node in &graph.nodes {
+    /// Evaluates nodes; `time` is that of the call.
+    pub(super) fn walk(&mut self, nodes: &'m [Node], time: u64) -> Result<()> {
+        for node in nodes {
             let NodeKind::Call(callee) = &node.kind else { continue };
             self.nodes += 1;
-            let origin = if node.scope.is_empty() { &node.name } else { &node.scope };
-            self.emit.origin = origin.clone();
+            self.place(node);
             if self.nodes > self.options.max_nodes {
                 let reason = format!("calls inline to more than {} nodes", self.options.max_nodes);
                 return Err(self.emit.unsupported("the model", reason));
             }
-            let binding = self.node(node, callee, time)?;
-            self.bindings.insert(&node.symbol, binding);
+            let operands = self.operands(node, time)?;
+            let binding = match callee {
+                Callee::Primitive(primitive) => self.primitive(node, primitive, operands)?,
+                _ => {
+                    let function = self.callee(node, time)?;
+                    self.call(&function, operands)?
+                }
+            };
+            self.bind(&node.symbol, binding);
         }
         Ok(())
     }
 
-    fn node(&mut self, node: &'m Node, callee: &'m Callee, time: u64) -> Result<Binding> {
-        let operands: Result<Vec<Binding>> = node.inputs.iter().map(|name| self.lookup(name, time)).collect();
-        let operands = operands?;
-        match callee {
-            Callee::Primitive(primitive) => self.primitive(node, primitive, operands),
-            Callee::Graph(name) => {
-                let closure = self.function(name)?;
-                self.call(&closure, operands)
-            }
-            Callee::Closure(name) => match self.lookup(name, time)?.item {
-                Item::Function(closure) => self.call(&closure, operands),
-                item => Err(self.emit.invalid(format!("{name} is called, but is a {}", item.kind()))),
-            },
-        }
+    /// Names a node as the origin of what is appended. Calls have a number for a scope.
+    pub(super) fn place(&mut self, node: &Node) {
+        let has_scope = node.scope.contains(char::is_alphabetic);
+        self.emit.origin = if has_scope { node.scope.clone() } else { node.name.clone() };
+    }
+
+    pub(super) fn operands(&mut self, node: &'m Node, time: u64) -> Result<Vec<Binding>> {
+        node.inputs.iter().map(|name| self.lookup(name, time)).collect()
     }
 
     /// What a name stands for. Constants may be in any graph.
-    fn lookup(&mut self, name: &'m str, time: u64) -> Result<Binding> {
+    pub(super) fn lookup(&mut self, name: &'m str, time: u64) -> Result<Binding> {
         if let Some(binding) = self.bindings.get(name) {
             return Ok(binding.clone());
         }
@@ -195,67 +214,15 @@ impl<'m> Importer<'m> {
             return Ok(Binding { item, time });
         }
         let binding = Binding { item, time: 0 };
-        self.bindings.insert(name, binding.clone());
+        self.bind(name, binding.clone());
         Ok(binding)
     }
 
-    fn function(&self, name: &str) -> Result<Arc<Closure>> {
+    pub(super) fn function(&self, name: &str) -> Result<Arc<Closure>> {
         match self.model.definition(name) {
             Some(Definition::Graph(graph)) => Ok(Arc::new(Closure { graph, bound: Vec::new() })),
             _ => Err(self.emit.invalid(format!("{name} is called, but is no function"))),
         }
-    }
-
-    /// Inlines a call.
-    fn call(&mut self, closure: &Closure, operands: Vec<Binding>) -> Result<Binding> {
-        let model = self.model;
-        let graph = model
-            .graph_at(closure.graph)
-            .ok_or_else(|| self.emit.invalid("a function is called that does not exist"))?;
-        self.check_call(closure.graph, graph)?;
-        let arguments: Vec<Binding> = closure.bound.iter().cloned().chain(operands).collect();
-        if arguments.len() != graph.inputs.len() {
-            return Err(self.emit.invalid(format!(
-                "function {} takes {} arguments, not {}",
-                graph.name,
-                graph.inputs.len(),
-                arguments.len()
-            )));
-        }
-        let time = last(&arguments);
-        for (input, argument) in graph.inputs.iter().zip(arguments) {
-            self.bindings.insert(&input.symbol, Binding { item: argument.item, time });
-        }
-        let (origin, before) = (self.emit.origin.clone(), self.clock);
-        self.active.push(closure.graph);
-        self.walk(graph, time)?;
-        self.active.pop();
-        self.emit.origin = origin;
-        let results: Result<Vec<Binding>> =
-            graph.outputs.iter().map(|output| self.lookup(&output.symbol, time)).collect();
-        let mut results = results?;
-        let written = if self.clock > before { self.clock } else { 0 };
-        let time = last(&results).max(time).max(written);
-        let item = match results.len() {
-            1 => results.remove(0).item,
-            _ => Item::tuple(results.into_iter().map(|binding| binding.item)),
-        };
-        Ok(Binding { item, time })
-    }
-
-    fn check_call(&self, number: usize, graph: &Function) -> Result<()> {
-        if self.active.contains(&number) {
-            return Err(self.emit.unsupported(
-                &format!("the loop through function {}", graph.name),
-                "loops whose number of turns depends on data are not supported yet; \
-                 export with a fixed number of turns, which MindSpore unrolls",
-            ));
-        }
-        if self.active.len() > self.options.max_depth {
-            let reason = format!("calls nest deeper than {}", self.options.max_depth);
-            return Err(self.emit.unsupported(&format!("function {}", graph.name), reason));
-        }
-        Ok(())
     }
 
     fn primitive(
@@ -315,11 +282,7 @@ impl<'m> Importer<'m> {
         match self.known_int(&item) {
             Some(0) => Ok(otherwise.item),
             Some(_) => Ok(then.item),
-            None => Err(self.emit.unsupported(
-                "control flow (Switch)",
-                "the condition is computed from data; loops and branches on data are not supported yet: \
-                 use Select (ops.where), or make the condition a constant",
-            )),
+            None => self.choice(&item, then, otherwise),
         }
     }
 
@@ -385,7 +348,7 @@ impl<'m> Importer<'m> {
     }
 
     /// An item with parameters replaced by what they held after the write at `time`.
-    fn read(&mut self, item: Item, time: u64) -> Result<Item> {
+    pub(super) fn read(&mut self, item: Item, time: u64) -> Result<Item> {
         match item {
             Item::Parameter(parameter) => self.value_at(parameter, time).map(Item::Tensor),
             Item::Tuple(items)
@@ -399,7 +362,7 @@ impl<'m> Importer<'m> {
         }
     }
 
-    fn value_at(&mut self, parameter: usize, time: u64) -> Result<ValueId> {
+    pub(super) fn value_at(&mut self, parameter: usize, time: u64) -> Result<ValueId> {
         if self.parameters[parameter].versions.is_empty() {
             let value = self.initial(parameter)?;
             self.parameters[parameter].versions.push((0, value));
@@ -422,7 +385,11 @@ impl<'m> Importer<'m> {
         Ok(self.emit.builder.state(stated.name.clone(), tensor))
     }
 
-    fn write(&mut self, parameter: usize, value: ValueId) -> Result<()> {
+    pub(super) fn write(&mut self, parameter: usize, value: ValueId) -> Result<()> {
+        self.written.insert(parameter);
+        if self.scopes > 0 && !self.assumed.contains(&parameter) {
+            return Err(self.emit.invalid("it writes a parameter that was taken for a constant"));
+        }
         let before = self.value_at(parameter, self.clock)?;
         let (held, new) = (self.emit.spec(before), self.emit.spec(value));
         if held != new {
@@ -431,7 +398,6 @@ impl<'m> Importer<'m> {
         }
         self.clock += 1;
         self.parameters[parameter].versions.push((self.clock, value));
-        self.written.insert(parameter);
         Ok(())
     }
 }

@@ -263,6 +263,10 @@ impl GraphBuilder {
         &self.graph
     }
 
+    pub(super) fn graph_mut(&mut self) -> &mut Graph {
+        &mut self.graph
+    }
+
     /// Adds an input.
     pub fn input(&mut self, name: impl Into<String>, spec: TensorSpec) -> ValueId {
         let value = self.value(spec, Def::Input(self.graph.inputs.len()));

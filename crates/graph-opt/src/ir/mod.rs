@@ -2,9 +2,11 @@
 
 mod cost;
 mod graph;
+mod nested;
 pub mod op;
 mod verify;
 
 pub use graph::{Constant, Def, Graph, GraphBuilder, Node, NodeId, Port, State, Value, ValueId};
+pub(crate) use nested::{Mark, Nested};
 pub use op::Op;
 pub use verify::{MAX_NESTING, verify};

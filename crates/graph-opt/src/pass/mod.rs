@@ -29,6 +29,7 @@ use mslite_tensor::Tensor;
 
 mod algebra;
 mod constant_folding;
+mod control_flow;
 mod cse;
 mod dead_code;
 mod driver;
@@ -39,6 +40,7 @@ mod rule;
 
 pub use algebra::Algebra;
 pub use constant_folding::ConstantFolding;
+pub use control_flow::ControlFlow;
 pub use cse::CommonSubexpressions;
 pub use dead_code::DeadCode;
 pub use driver::{Dump, FoldLimits, OptimiseOptions, PassContext, Report, Rewrite, optimise};
@@ -72,6 +74,7 @@ pub fn standard_passes() -> Vec<Arc<dyn Pass>> {
     vec![
         Arc::new(DeadCode),
         Arc::new(ConstantFolding),
+        Arc::new(ControlFlow),
         Arc::new(Algebra),
         Arc::new(Layout),
         Arc::new(CommonSubexpressions),

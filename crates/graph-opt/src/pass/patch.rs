@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mslite_tensor::{Tensor, TensorSpec};
@@ -22,6 +22,7 @@ pub struct Patch {
     constants: Vec<(ValueId, Arc<Constant>)>,
     nodes: Vec<(NodeId, Node)>,
     replacements: BTreeMap<ValueId, ValueId>,
+    removed: BTreeSet<NodeId>,
 }
 
 /// A state of a patch to return to.
@@ -37,24 +38,29 @@ impl Patch {
             constants: Vec::new(),
             nodes: Vec::new(),
             replacements: BTreeMap::new(),
+            removed: BTreeSet::new(),
         }
     }
 
-    /// Whether nothing is replaced; dead parts are dropped all the same.
+    /// Whether nothing is replaced or removed; dead parts are dropped all the same.
     pub fn is_empty(&self) -> bool {
-        self.replacements.is_empty()
+        self.replacements.is_empty() && self.removed.is_empty()
     }
 
-    /// The patch, unless it replaces nothing.
+    /// The patch, unless it is empty.
     pub fn into_change(self) -> Option<Self> {
         (!self.is_empty()).then_some(self)
     }
 
     /// Adds a constant; the name may be empty.
     pub fn constant(&mut self, name: impl Into<Arc<str>>, tensor: Tensor) -> ValueId {
-        let value = self.value(tensor.spec());
-        let constant = Constant { name: name.into(), tensor: tensor.into_shared() };
-        self.constants.push((value, Arc::new(constant)));
+        self.shared_constant(Arc::new(Constant { name: name.into(), tensor: tensor.into_shared() }))
+    }
+
+    /// Adds a constant that another graph has, too.
+    pub(super) fn shared_constant(&mut self, constant: Arc<Constant>) -> ValueId {
+        let value = self.value(constant.tensor.spec());
+        self.constants.push((value, constant));
         value
     }
 
@@ -85,6 +91,11 @@ impl Patch {
     /// Lets a value of the patch or the graph take the place of one of the graph, wherever that is read.
     pub fn replace(&mut self, old: ValueId, new: ValueId) {
         self.replacements.insert(old, new);
+    }
+
+    /// Drops a node whose results have been replaced, although it may have effects: new nodes have them.
+    pub fn remove(&mut self, node: NodeId) {
+        self.removed.insert(node);
     }
 
     /// What is read in place of a value of the graph, as far as this patch says.
@@ -174,7 +185,9 @@ impl Patch {
             while let Some((_, node)) = new.next_if(|(before, _)| *before <= id) {
                 schedule.push(node);
             }
-            schedule.push(node);
+            if !self.removed.contains(&id) {
+                schedule.push(node);
+            }
         }
         schedule.extend(new.map(|(_, node)| node));
         schedule

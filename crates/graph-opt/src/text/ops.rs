@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::field::{Field, Reader, Writer};
 use super::scan::{Cursor, Scanned, shown};
-use crate::ir::op::{
-    ArgReduce, Binary, Collective, Conv2d, Cumulative, Gather, If, Loop, MatMul, Norm, Op, Opaque, Pad, Pool2d, Reduce,
-    Slice, Softmax, TopK, Triangle, Unary,
-};
 use crate::Graph;
+use crate::ir::op::{
+    ArgReduce, Binary, Collective, Conv2d, Cumulative, Gather, If, Loop, MatMul, Norm, Op, Opaque, Pad,
+    Pool2d, Reduce, Slice, Softmax, TopK, Triangle, Unary,
+};
 use mslite_tensor::TensorSpec;
 
 /// Attributes written and read under their names in Rust.

@@ -8,6 +8,7 @@
 
 mod collectives;
 mod contract;
+mod control;
 mod elementwise;
 mod graphs;
 mod layout;
@@ -93,7 +94,7 @@ fn open(backend: &dyn Backend, options: &DeviceOptions) -> Result<Arc<dyn Device
 }
 
 fn cases(device: &Arc<dyn Device>) -> Vec<Case> {
-    let graphs = [elementwise::cases(), linear::cases(), layout::cases(), graphs::cases()];
+    let graphs = [elementwise::cases(), linear::cases(), layout::cases(), graphs::cases(), control::cases()];
     let mut cases: Vec<Case> = graphs.into_iter().flatten().map(|case| case.on(device)).collect();
     cases.extend(contract::cases(device));
     cases.extend(collectives::cases(device));

@@ -1,0 +1,277 @@
+//! Where the two ways of a branch meet.
+
+use std::collections::BTreeSet;
+
+use mslite_tensor::{Tensor, TensorSpec};
+
+use super::super::item::{Binding, Item};
+use super::super::walk::Importer;
+use super::leaves::{flatten, rebuild, same, same_pattern};
+use super::{Outcome, Target, Way};
+use crate::Result;
+use crate::ir::op::{Gather, If, Op};
+use crate::ir::{Nested, ValueId};
+
+/// One way of a branch, cut out.
+#[derive(Debug)]
+pub(super) struct Part {
+    nested: Nested,
+    outcome: Outcome,
+    /// By way of the outcome.
+    leaves: Vec<Vec<Leaf>>,
+}
+
+/// An item, and the tensor that stands for it where another one is needed.
+#[derive(Debug, Clone)]
+pub(super) struct Leaf {
+    pub(super) item: Item,
+    pub(super) tensor: Option<ValueId>,
+}
+
+/// What a leaf is after the branch.
+#[derive(Debug)]
+pub(super) enum Joined {
+    /// The same on both ways.
+    Same(Item),
+    /// A result of the branch, by number.
+    Result(usize),
+}
+
+/// The results of the branch: what each way gives for it; zeros where a way does not come there.
+type Results = Vec<[Option<Leaf>; 2]>;
+
+impl<'m> Importer<'m> {
+    /// Walks what `walk` says, and cuts it out.
+    pub(super) fn part(
+        &mut self,
+        name: &str,
+        walk: impl FnOnce(&mut Self) -> Result<Outcome>,
+    ) -> Result<Part> {
+        let scope = self.open()?;
+        let (origin, active) = (self.emit.origin.clone(), self.active.len());
+        let mut outcome = walk(self)?;
+        let mut leaves = Vec::with_capacity(outcome.ways.len());
+        for way in &outcome.ways {
+            leaves.push(self.leaves(way)?);
+        }
+        self.complete(&mut outcome, scope.clock);
+        self.active.truncate(active);
+        self.emit.origin = origin;
+        let nested = self.emit.builder.cut(scope.mark, name);
+        self.close(&scope);
+        Ok(Part { nested, outcome, leaves })
+    }
+
+    /// The leaves of a way's values.
+    pub(super) fn leaves(&mut self, way: &Way) -> Result<Vec<Leaf>> {
+        let leaf = |item: Item| Ok(Leaf { tensor: self.stand_in(&item)?, item });
+        flatten(&way.values).into_iter().map(leaf).collect()
+    }
+
+    /// A tensor that stands for an item, if one does.
+    pub(super) fn stand_in(&mut self, item: &Item) -> Result<Option<ValueId>> {
+        match item {
+            Item::Parameter(parameter) => self.value_at(*parameter, self.clock).map(Some),
+            item => self.emit.tensor(item),
+        }
+    }
+
+    /// Adds to each way what parameters hold that were written since `time`, and not again on that way.
+    pub(super) fn complete(&self, outcome: &mut Outcome, time: u64) {
+        let slots = self.parameters.iter().enumerate();
+        let last = slots.filter_map(|(i, slot)| slot.versions.last().map(|version| (i, version)));
+        for (parameter, (_, value)) in last.filter(|(_, (since, _))| *since > time) {
+            for way in &mut outcome.ways {
+                if way.states.iter().all(|(i, _)| *i != parameter) {
+                    way.states.push((parameter, *value));
+                }
+            }
+        }
+    }
+
+    /// A branch with these ways.
+    pub(super) fn join(&mut self, condition: ValueId, then: Part, otherwise: Part) -> Result<Outcome> {
+        let mut parts = [then, otherwise];
+        let targets: BTreeSet<Target> =
+            parts.iter().flat_map(|part| part.outcome.ways.iter().map(|way| way.target)).collect();
+        let targets: Vec<Target> = targets.into_iter().collect();
+        let mut results = Results::new();
+        let mut joined = Vec::with_capacity(targets.len());
+        for &target in &targets {
+            joined.push(self.join_way(&parts, target, &mut results)?);
+        }
+        self.add_outputs(&mut parts, &results)?;
+        if targets.len() > 1 {
+            parts.iter_mut().try_for_each(|part| self.add_choice(part, &targets))?;
+        }
+        let ([then, otherwise], mut operands) = (parts, vec![condition]);
+        let ((then, captured), (otherwise, more)) = (then.nested.finish(), otherwise.nested.finish());
+        operands.extend(captured.into_iter().chain(more));
+        let op = Op::If(If { then, otherwise });
+        let needed = targets.len() > 1 || !results.is_empty() || op.has_effect();
+        let values = if needed { self.emit.push(op, &operands)? } else { Default::default() };
+        let ways = joined.into_iter().map(|way| way.resolve(&values, self.clock)).collect();
+        let outcome = Outcome { which: values.get(results.len()).copied(), ways };
+        self.settled(outcome)
+    }
+
+    /// Lets parameters hold what they hold on the only way, if there is one.
+    pub(super) fn settled(&mut self, outcome: Outcome) -> Result<Outcome> {
+        let Outcome { which, mut ways } = outcome;
+        if ways.len() == 1 {
+            let way = self.adopt(ways.remove(0))?;
+            return Ok(Outcome { which: None, ways: vec![way] });
+        }
+        Ok(Outcome { which, ways })
+    }
+
+    fn join_way(&mut self, parts: &[Part; 2], target: Target, results: &mut Results) -> Result<JoinedWay> {
+        let found = [0, 1].map(|side| parts[side].way(target));
+        let pattern = match found {
+            [Some((a, _)), Some((b, _))] if !same_pattern(&a.values, &b.values) => {
+                return Err(self.emit.unsupported(
+                    "control flow (Switch)",
+                    "its ways give results of different structure; return the same kind of result on both",
+                ));
+            }
+            [Some((way, _)), _] | [None, Some((way, _))] => way.values.clone(),
+            [None, None] => Vec::new(),
+        };
+        let count = found.iter().flatten().map(|(_, leaves)| leaves.len()).max().unwrap_or(0);
+        let mut leaves = Vec::with_capacity(count);
+        for i in 0..count {
+            let pair = found.map(|way| way.map(|(_, leaves)| leaves[i].clone()));
+            leaves.push(self.join_leaf(parts, pair, results)?);
+        }
+        let parameters: BTreeSet<usize> =
+            found.iter().flatten().flat_map(|(way, _)| way.states.iter().map(|(i, _)| *i)).collect();
+        let mut states = Vec::with_capacity(parameters.len());
+        for parameter in parameters {
+            let mut pair = [None, None];
+            for (side, way) in found.iter().enumerate() {
+                let Some((way, _)) = way else { continue };
+                let held = way.states.iter().find(|(i, _)| *i == parameter).map(|(_, value)| *value);
+                let value = held.map_or_else(|| self.value_at(parameter, self.clock), Ok)?;
+                pair[side] = Some(Leaf { item: Item::Tensor(value), tensor: Some(value) });
+            }
+            states.push((parameter, self.join_leaf(parts, pair, results)?));
+        }
+        Ok(JoinedWay { target, pattern, leaves, states })
+    }
+
+    fn join_leaf(&self, parts: &[Part; 2], pair: [Option<Leaf>; 2], results: &mut Results) -> Result<Joined> {
+        let outside = |side: usize, leaf: &Leaf| match leaf.item {
+            Item::Tensor(value) => parts[side].nested.is_around(value),
+            _ => true,
+        };
+        match &pair {
+            [Some(a), Some(b)] if outside(0, a) && outside(1, b) && same(&a.item, &b.item) => {
+                return Ok(Joined::Same(a.item.clone()));
+            }
+            [Some(a), None] if outside(0, a) => return Ok(Joined::Same(a.item.clone())),
+            [None, Some(b)] if outside(1, b) => return Ok(Joined::Same(b.item.clone())),
+            _ => {}
+        }
+        if let Some(leaf) = pair.iter().flatten().find(|leaf| leaf.tensor.is_none()) {
+            let reason = format!("its ways give a {} where they differ", leaf.item.kind());
+            return Err(self.emit.unsupported("control flow (Switch)", reason));
+        }
+        results.push(pair);
+        Ok(Joined::Result(results.len() - 1))
+    }
+
+    /// Adds the outputs of both ways: zeros where one does not come.
+    fn add_outputs(&self, parts: &mut [Part; 2], results: &Results) -> Result<()> {
+        let (around, origin) = (self.emit.builder.graph(), &self.emit.origin);
+        for pair in results {
+            let mut values = [None, None];
+            for (side, leaf) in pair.iter().enumerate() {
+                let value = leaf.as_ref().and_then(|leaf| leaf.tensor);
+                values[side] = value.map(|value| parts[side].nested.read(around, value));
+            }
+            let spec = |side: usize| values[side].map(|value| parts[side].nested.graph().spec(value).clone());
+            let spec = self.common_spec(pair, [spec(0), spec(1)])?;
+            for (part, value) in parts.iter_mut().zip(values) {
+                let value = match value {
+                    Some(value) => part.nested.cast(value, spec.dtype, origin)?,
+                    None => part.nested.zeros(&spec, origin)?,
+                };
+                part.nested.output(value);
+            }
+        }
+        Ok(())
+    }
+
+    /// The type that both ways give: that of the tensor where the other one is a number.
+    fn common_spec(&self, pair: &[Option<Leaf>; 2], specs: [Option<TensorSpec>; 2]) -> Result<TensorSpec> {
+        let is_number = |side: usize| {
+            pair[side].as_ref().is_some_and(|leaf| !matches!(leaf.item, Item::Tensor(_) | Item::Parameter(_)))
+        };
+        match specs {
+            [Some(a), Some(b)]
+                if a.shape != b.shape || (a.dtype != b.dtype && !is_number(0) && !is_number(1)) =>
+            {
+                Err(self.emit.unsupported(
+                    "control flow (Switch)",
+                    format!("one way gives {a}, the other {b}; give results of one shape and type on both"),
+                ))
+            }
+            [Some(a), Some(b)] => Ok(if is_number(0) { b } else { a }),
+            [Some(spec), None] | [None, Some(spec)] => Ok(spec),
+            [None, None] => Err(self.emit.invalid("a result of no way")),
+        }
+    }
+
+    /// Adds the output that says which way is taken.
+    fn add_choice(&self, part: &mut Part, targets: &[Target]) -> Result<()> {
+        let number = |way: &Way| targets.iter().position(|target| *target == way.target).unwrap_or_default();
+        let numbers: Vec<i32> = part.outcome.ways.iter().map(|way| number(way) as i32).collect();
+        let value = match part.outcome.which {
+            None => part.nested.constant(Tensor::scalar(numbers[0])),
+            Some(which) => {
+                let which = part.nested.read(self.emit.builder.graph(), which);
+                let len = numbers.len();
+                let table =
+                    Tensor::from_vec(numbers, &[len]).map_err(|e| self.emit.invalid(e.to_string()))?;
+                let table = part.nested.constant(table);
+                let op = Op::Gather(Gather { axis: 0, batch_dims: 0 });
+                part.nested.push1(op, &[table, which], &self.emit.origin)?
+            }
+        };
+        part.nested.output(value);
+        Ok(())
+    }
+}
+
+impl Part {
+    fn way(&self, target: Target) -> Option<(&Way, &[Leaf])> {
+        let at = self.outcome.ways.iter().position(|way| way.target == target)?;
+        Some((&self.outcome.ways[at], &self.leaves[at]))
+    }
+}
+
+/// A way after the branch, in terms of the branch's results.
+#[derive(Debug)]
+pub(super) struct JoinedWay {
+    pub(super) target: Target,
+    pub(super) pattern: Vec<Binding>,
+    pub(super) leaves: Vec<Joined>,
+    pub(super) states: Vec<(usize, Joined)>,
+}
+
+impl JoinedWay {
+    /// The way, given the results.
+    pub(super) fn resolve(self, results: &[ValueId], time: u64) -> Way {
+        let item = |joined: Joined| match joined {
+            Joined::Same(item) => item,
+            Joined::Result(n) => Item::Tensor(results[n]),
+        };
+        let mut leaves = self.leaves.into_iter().map(item);
+        let values = rebuild(&self.pattern, &mut leaves, time);
+        let states = self.states.into_iter().filter_map(|(parameter, joined)| match item(joined) {
+            Item::Tensor(value) => Some((parameter, value)),
+            _ => None,
+        });
+        Way { target: self.target, values, states: states.collect() }
+    }
+}
