@@ -1,215 +1,108 @@
-use std::fmt::Write as _;
-use std::path::PathBuf;
+//! `mslite inspect`: what a model file holds, as text, JSON, Graphviz or a page.
+
+mod dot;
+mod kind;
+mod links;
+mod page;
+mod scopes;
+mod text;
+mod value;
+mod view;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use mslite::{Error, ErrorKind, Key, Mode, Result};
-use mslite_mindir::{Model, OpenOptions, Type};
-use serde::Serialize;
+use mslite_mindir::{Model, OpenOptions};
 
+pub(crate) use value::{preview, type_text};
+pub(crate) use view::View;
+
+use crate::output;
 use crate::run::parse_key;
 
-/// Shows inputs, outputs, operators, parameters, collectives and functions of a model file, without running it.
+/// Shows what a model file holds, without running it: inputs and outputs, scopes with their operators, parameters
+/// and outputs, collectives in order, effects, functions.
 ///
-/// Example:
+/// Examples:
 ///   mslite inspect slice0.mindir
+///   mslite inspect net.mindir --depth 0
+///   mslite inspect net.mindir --html net.html
+///   mslite inspect net.mindir --dot | dot -Tsvg -o net.svg
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct InspectArgs {
     /// Model file
     #[arg(value_name = "MODEL")]
     model: PathBuf,
+    /// Show so many levels of scopes; 0 shows all of them, and every list in full
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    depth: usize,
+    /// Print one JSON object with everything, nodes included; crates/cli/README.md describes it
+    #[arg(long, conflicts_with_all = ["dot", "html"])]
+    json: bool,
+    /// Write the graph in Graphviz's language, scopes as clusters; without FILE to standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    dot: Option<PathBuf>,
+    /// Write a page that shows the graph in any browser: one file, which needs no network
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Key of an encrypted model: text, or hex digits after `hex:`
     #[arg(long, value_name = "K", value_parser = parse_key)]
     key: Option<Key>,
     /// Encryption mode of the model: AES-GCM, AES-CBC or SM4-CBC; by default the one that the file names
     #[arg(long, value_name = "M", requires = "key")]
     dec_mode: Option<Mode>,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
 }
 
 pub(crate) fn inspect(args: &InspectArgs) -> Result<ExitCode> {
     let mut options = OpenOptions::new();
     options.key = args.key.clone();
     options.mode = args.dec_mode;
-    let model =
-        Model::open(&args.model, &options).map_err(|error| Error::new(kind(&error), error.to_string()))?;
-    let contents = Contents::of(&model);
-    match args.json {
-        true => println!("{}", serde_json::to_string(&contents).unwrap_or_default()),
-        false => print!("{}", contents.as_text()),
+    let model = open(&args.model, &options).map_err(|error| as_error(&error))?;
+    let view = View::of(&model);
+    if args.json {
+        output::print(&(json(&view)? + "\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(path) = &args.dot {
+        match path.as_os_str() == "-" {
+            true => output::print(&dot::dot(&model, &view))?,
+            false => output::write(path, dot::dot(&model, &view).as_bytes())?,
+        }
+    }
+    if let Some(path) = &args.html {
+        output::write(path, page::page(&file_name(&args.model), &json(&view)?).as_bytes())?;
+    }
+    if args.dot.is_none() && args.html.is_none() {
+        let full = args.depth == 0;
+        output::print_styled(&text::text(&view, args.depth, (!full).then(output::width)))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn kind(error: &mslite_mindir::Error) -> ErrorKind {
+/// Opens a model.
+pub(crate) fn open(path: &Path, options: &OpenOptions) -> std::result::Result<Model, mslite_mindir::Error> {
+    Model::open(path, options)
+}
+
+/// An error of the reader as one of the command.
+pub(crate) fn as_error(error: &mslite_mindir::Error) -> Error {
     use mslite_mindir::Error as E;
-    match error {
+    let kind = match error {
         E::Unsupported { .. } => ErrorKind::Unsupported,
         E::Invalid { .. } | E::External { .. } => ErrorKind::InvalidModel,
         _ => ErrorKind::InvalidArgument,
-    }
+    };
+    Error::new(kind, error.to_string())
 }
 
-/// What a model file holds, for people and programs.
-#[derive(Debug, Serialize)]
-struct Contents {
-    name: String,
-    format_version: String,
-    model_version: String,
-    inputs: Vec<Port>,
-    outputs: Vec<Port>,
-    nodes: usize,
-    constants: usize,
-    operators: Vec<Count>,
-    parameters: Vec<Parameter>,
-    parameter_bytes: u64,
-    collectives: Vec<Exchange>,
-    functions: Vec<Function>,
+fn json(view: &View<'_>) -> Result<String> {
+    serde_json::to_string(view)
+        .map_err(|error| Error::new(ErrorKind::Internal, "cannot describe the model").caused_by(error))
 }
 
-#[derive(Debug, Serialize)]
-struct Port {
-    name: String,
-    #[serde(rename = "type")]
-    ty: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Count {
-    operator: String,
-    count: usize,
-}
-
-#[derive(Debug, Serialize)]
-struct Parameter {
-    name: String,
-    dtype: String,
-    shape: Vec<usize>,
-    bytes: usize,
-}
-
-#[derive(Debug, Serialize)]
-struct Exchange {
-    operator: String,
-    group: Option<String>,
-    reduction: Option<String>,
-    ranks: Option<Vec<i64>>,
-    peer: Option<i64>,
-    scope: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Function {
-    name: String,
-    nodes: usize,
-}
-
-impl Contents {
-    fn of(model: &Model) -> Self {
-        let summary = model.summary();
-        let mut operators: Vec<Count> =
-            summary.operators.iter().map(|(op, &count)| Count { operator: op.to_string(), count }).collect();
-        operators.sort_by(|a, b| b.count.cmp(&a.count).then(a.operator.cmp(&b.operator)));
-        let graph = &model.graph;
-        let inputs = graph.inputs.iter().map(|i| Port { name: i.name.to_string(), ty: described(&i.ty) });
-        let outputs = graph.outputs.iter().map(|o| Port { name: o.name.to_string(), ty: described(&o.ty) });
-        Contents {
-            name: graph.name.to_string(),
-            format_version: model.format_version.to_string(),
-            model_version: model.model_version.to_string(),
-            inputs: inputs.collect(),
-            outputs: outputs.collect(),
-            nodes: summary.nodes,
-            constants: summary.constants,
-            operators,
-            parameters: graph.parameters.iter().map(Parameter::of).collect(),
-            parameter_bytes: summary.parameter_bytes,
-            collectives: model.collectives().map(|c| Exchange::of(&c)).collect(),
-            functions: model
-                .functions
-                .iter()
-                .map(|f| Function { name: f.name.to_string(), nodes: f.nodes.len() })
-                .collect(),
-        }
-    }
-
-    fn as_text(&self) -> String {
-        let mut text = String::new();
-        let out = &mut text;
-        let _ = writeln!(
-            out,
-            "model {} (MindSpore {}, format {})",
-            self.name, self.model_version, self.format_version
-        );
-        section(out, "inputs", self.inputs.iter().map(|p| format!("{}: {}", p.name, p.ty)));
-        section(out, "outputs", self.outputs.iter().map(|p| format!("{}: {}", p.name, p.ty)));
-        let title = format!("operators ({} nodes and {} constants)", self.nodes, self.constants);
-        section(out, &title, self.operators.iter().map(|c| format!("{:6} {}", c.count, c.operator)));
-        let title = format!("parameters ({} of {} bytes)", self.parameters.len(), self.parameter_bytes);
-        let parameter = |p: &Parameter| format!("{}: {}{:?}, {} bytes", p.name, p.dtype, p.shape, p.bytes);
-        section(out, &title, self.parameters.iter().map(parameter));
-        section(out, "collectives", self.collectives.iter().map(Exchange::as_text));
-        section(out, "functions", self.functions.iter().map(|f| format!("{}: {} nodes", f.name, f.nodes)));
-        text
-    }
-}
-
-fn section(out: &mut String, title: &str, lines: impl Iterator<Item = String>) {
-    let mut lines = lines.peekable();
-    if lines.peek().is_none() {
-        return;
-    }
-    let _ = writeln!(out, "{title}");
-    for line in lines {
-        let _ = writeln!(out, "  {line}");
-    }
-}
-
-impl Parameter {
-    fn of(parameter: &mslite_mindir::Parameter) -> Self {
-        Parameter {
-            name: parameter.name.to_string(),
-            dtype: parameter.dtype().to_string(),
-            shape: parameter.dims().to_vec(),
-            bytes: parameter.data.data.len(),
-        }
-    }
-}
-
-impl Exchange {
-    fn of(collective: &mslite_mindir::Collective<'_>) -> Self {
-        let attributes = &collective.primitive.attributes;
-        let ranks = ["group_rank_ids", "rank_list", "group_ranks"].into_iter();
-        let peers = ["dest_rank", "src_rank", "root_rank"].into_iter();
-        Exchange {
-            operator: collective.primitive.op_type.to_string(),
-            group: collective.group().map(str::to_owned),
-            reduction: attributes.string("op").ok().map(str::to_owned),
-            ranks: ranks.filter_map(|name| attributes.ints(name).ok()).next(),
-            peer: peers.filter_map(|name| attributes.int(name).ok()).next(),
-            scope: collective.node.scope.to_string(),
-        }
-    }
-
-    fn as_text(&self) -> String {
-        let mut text = self.operator.clone();
-        for part in [&self.reduction, &self.group].into_iter().flatten() {
-            let _ = write!(text, " {part}");
-        }
-        if let Some(peer) = self.peer {
-            let _ = write!(text, " with rank {peer}");
-        }
-        if let Some(ranks) = &self.ranks {
-            let _ = write!(text, " of ranks {ranks:?}");
-        }
-        let _ = write!(text, " at {}", self.scope);
-        text
-    }
-}
-
-fn described(ty: &Option<Type>) -> String {
-    ty.as_ref().map_or_else(|| "unknown".to_owned(), Type::to_string)
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

@@ -1,11 +1,14 @@
 #![doc = include_str!("../README.md")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
 
+mod diff;
 mod fill;
 mod inspect;
 mod launch;
+mod output;
 mod report;
 mod run;
+mod table;
 
 use std::process::ExitCode;
 
@@ -25,21 +28,25 @@ enum Command {
     Run(run::RunArgs),
     #[command(about = "Show what is in a model file")]
     Inspect(inspect::InspectArgs),
+    #[command(about = "Compare two model files")]
+    Diff(diff::DiffArgs),
     #[command(about = "Start any program as N ranks")]
     Launch(launch::LaunchArgs),
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Run(args) => run::run(&args),
-        Command::Inspect(args) => inspect::inspect(&args),
-        Command::Launch(args) => launch::launch(&args),
+    let command = Cli::parse().command;
+    let result = match &command {
+        Command::Run(args) => run::run(args),
+        Command::Inspect(args) => inspect::inspect(args),
+        Command::Diff(args) => diff::diff(args),
+        Command::Launch(args) => launch::launch(args),
     };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {}: {error}", error.kind());
-            ExitCode::FAILURE
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {}: {error}", error.kind());
+        match command {
+            Command::Diff(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
         }
-    }
+    })
 }

@@ -91,7 +91,8 @@ fn values(data: &Data, count: usize) -> Vec<String> {
     for_types!(data, count, |value| value.to_string())
 }
 
-fn json_values(data: &Data, count: usize) -> Vec<Value> {
+/// The first values as JSON.
+pub(crate) fn json_values(data: &Data, count: usize) -> Vec<Value> {
     for_types!(data, count, |value| {
         let text = value.to_string();
         serde_json::from_str(&text).unwrap_or(Value::String(text))
