@@ -1,6 +1,8 @@
 //! Running `mslite` on models that MindSpore has exported.
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub(crate) mod wire;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
