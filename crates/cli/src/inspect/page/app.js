@@ -138,7 +138,8 @@ function link(text, item) {
 
 function section(title, rows, numeric = -1) {
   if (!rows.length) return [];
-  const cells = row => row.map((cell, i) => element("td", cell, { className: i === numeric ? "number" : "" }));
+  const look = (cell, i) => i === numeric ? "number" : i === 0 && /^\d+$/.test(cell) ? "index" : "";
+  const cells = row => row.map((cell, i) => element("td", cell, { className: look(cell, i) }));
   const shown = rows.slice(0, LIST_LENGTH).map(row => element("tr", cells(row)));
   if (rows.length > LIST_LENGTH) shown.push(element("tr", element("td", `and ${rows.length - LIST_LENGTH} more`)));
   return [element("h3", title), element("table", element("tbody", shown))];
@@ -230,14 +231,8 @@ function operatorSection(operators) {
   return section("Operators", rows, 1);
 }
 
-function isWithin(item, scope) {
-  for (let at = item; at; at = at.parent) if (at === scope) return true;
-  return false;
-}
-
 function scopePanel(item) {
   const { operations, collectives, operators, outputs, output_count } = contents(item);
-  const parameters = data.parameters.filter(p => isWithin(tree.scopes[p.scope], item));
   const more = output_count > outputs.length ? [[`and ${output_count - outputs.length} more`]] : [];
   const children = item.children.filter(child => child.isScope);
   return [
@@ -249,7 +244,7 @@ function scopePanel(item) {
     section("Scopes", children.map(child => [link(child.label, child), plural(contents(child).operations, "node")]), 1),
     operatorSection(operators),
     collectiveSection(data.collectives.filter(c => isWithin(tree.items.get(`node:${c.node}`), item))),
-    parameterSection(parameters),
+    parameterSection(item.parameters),
   ];
 }
 

@@ -4,7 +4,7 @@
 const GAP_X = 22, GAP_Y = 34, PAD = 16, HEAD = 30;
 /** Points of long edges in one scope; edges beyond that go straight. */
 const MAX_BENDS = 6000;
-const ORDER_SWEEPS = 8, PLACE_SWEEPS = 8;
+const ORDER_SWEEPS = 8, PLACE_SWEEPS = 12;
 
 /** Lays out the tree; `expanded` holds the keys of open scopes, `measure` sets size and text of closed boxes. */
 function layout(tree, expanded, measure) {
@@ -198,7 +198,7 @@ function placeAcross(layers) {
     for (const v of layer) v.x -= x / 2;
   }
   for (let sweep = 0; sweep < PLACE_SWEEPS; sweep++) {
-    const sides = sweep >= PLACE_SWEEPS - 2 ? ["before", "after"] : [sweep % 2 ? "after" : "before"];
+    const sides = sweep >= PLACE_SWEEPS - 4 ? ["before", "after"] : [sweep % 2 ? "after" : "before"];
     const order = sweep % 2 ? [...layers].reverse() : layers;
     for (const layer of order) pull(layer, sides);
   }

@@ -7,6 +7,8 @@ const MAX_CHILDREN = 240;
 const GROUP_SIZE = 100;
 /** Nodes that only order effects are followed so far. */
 const MAX_CHAIN = 256;
+/** Steps that are spent on dividing scopes. */
+const MAX_EFFORT = 3e6;
 
 const parameterOf = new Map(data.parameters.map(p => [p.symbol, p]));
 const nodeOf = new Map();
@@ -56,7 +58,7 @@ function parametersOf(node) {
 class Item {
   constructor(type, key, label, order) {
     Object.assign(this, { type, key, label, order, parent: null, depth: 0, children: [] });
-    Object.assign(this, { x: 0, y: 0, w: 0, h: 0, lines: [], rep: null, id: 0, routes: [] });
+    Object.assign(this, { x: 0, y: 0, w: 0, h: 0, lines: [], rep: null, id: 0, routes: [], parameters: [], leaving: new Set() });
   }
   get isScope() { return this.type === "scope" || this.type === "group" || this.type === "model"; }
   add(child) {
@@ -65,49 +67,100 @@ class Item {
   }
 }
 
+/** The scopes from a graph down to each scope. */
+const pathOf = [];
+data.scopes.forEach((scope, i) => pathOf.push(scope.parent === null ? [i] : [...pathOf[scope.parent], i]));
+
 /** All items and edges; `showOrder` tells whether nodes that only order effects are among them. */
 class Tree {
   constructor(showOrder) {
     this.showOrder = showOrder;
-    this.items = new Map();
+    this.leaves = new Map();
+    this.scopes = [];
+    this.pieceCounts = new Map();
+    this.effort = 0;
     this.root = new Item("model", "model", data.name, 0);
-    this.scopes = data.scopes.map((scope, i) => this.scopeItem(scope, i));
-    data.graphs.forEach((graph, g) => this.addGraph(graph, g));
-    for (const scope of this.scopes) this.attach(scope);
-    this.inline(this.root);
-    this.finish(this.root, 0);
+    const graphs = data.graphs.map((graph, g) => this.addLeaves(graph, g));
     this.edges = this.findEdges();
+    graphs.forEach((nodes, g) => this.addScope(data.graphs[g].scope, nodes, nodes.filter(Boolean), this.root));
+    this.inline(this.root);
+    this.items = new Map();
+    this.finish(this.root, 0);
+    this.findHomes();
+    this.findOutputs();
   }
 
-  scopeItem(scope, i) {
-    const label = scope.parent === null && scope.graph === 0 ? "model" : scope.name;
-    const item = new Item("scope", `scope:${scope.graph}:${scope.path}`, label, Infinity);
-    return Object.assign(item, { scope, number: i });
-  }
-
-  addGraph(graph, g) {
-    const home = this.scopes[graph.scope];
-    graph.inputs.forEach((input, i) => {
-      home.add(Object.assign(new Item("input", `input:${input.symbol}`, input.name, -1e6 + i), { port: input, graph: g }));
+  /** Makes the nodes, inputs and outputs of a graph; answers with the nodes by their place in the file. */
+  addLeaves(graph, g) {
+    const leaf = (type, key, label, order, more) => {
+      const item = Object.assign(new Item(type, `${type}:${key}`, label, order), { before: [], graph: g }, more);
+      this.leaves.set(item.key, item);
+      return item;
+    };
+    graph.inputs.forEach((port, i) => leaf("input", port.symbol, port.name, i - 1e6, { port }));
+    graph.outputs.forEach((port, i) => leaf("output", `${g}:${i}`, port.name, 1e9 + i, { port }));
+    return graph.nodes.map((node, n) => {
+      const hidden = node.kind === "constant" || (node.kind === "order" && !this.showOrder);
+      return hidden ? null : leaf("node", node.symbol, node.operator, n, { node });
     });
-    graph.nodes.forEach((node, n) => {
-      if (node.kind === "constant" || (node.kind === "order" && !this.showOrder)) return;
-      const item = Object.assign(new Item("node", `node:${node.symbol}`, node.operator, n), { node });
-      this.scopes[node.scope].add(item);
-      for (let i = node.scope; i !== null; i = data.scopes[i].parent) {
-        this.scopes[i].order = Math.min(this.scopes[i].order, n);
+  }
+
+  /** Adds a scope with the given nodes in and below it; `nodes` are all of the graph. */
+  addScope(number, nodes, members, parent) {
+    const scope = data.scopes[number], isGraph = scope.parent === null;
+    if (isGraph && scope.graph > 0 && !members.length) return;
+    const pieces = isGraph ? [members] : this.pieces(nodes, members);
+    pieces.forEach(piece => {
+      const item = this.scopeItem(number, isGraph ? scope.graph : piece[0].order);
+      item.partial = pieces.length > 1 || Boolean(parent.partial);
+      parent.add(item);
+      if (isGraph) this.addPorts(item, scope.graph);
+      const below = new Map();
+      for (const member of piece) {
+        const child = pathOf[member.node.scope][scope.depth + 1];
+        if (child === undefined) item.add(member);
+        else if (below.has(child)) below.get(child).push(member);
+        else below.set(child, [member]);
       }
-    });
-    graph.outputs.forEach((output, i) => {
-      const item = new Item("output", `output:${g}:${i}`, output.name, 1e9 + i);
-      home.add(Object.assign(item, { port: output, graph: g }));
+      for (const [child, inside] of below) this.addScope(child, nodes, inside, item);
     });
   }
 
-  attach(item) {
-    const { parent } = item.scope;
-    if (parent !== null && item.order < Infinity) this.scopes[parent].add(item);
-    if (parent === null && (item.scope.graph === 0 || item.children.length || item.order < Infinity)) this.root.add(item);
+  scopeItem(number, order) {
+    const scope = data.scopes[number];
+    const name = scope.parent === null && scope.graph === 0 ? "model" : scope.name;
+    const count = (this.pieceCounts.get(number) ?? 0) + 1, again = count > 1;
+    this.pieceCounts.set(number, count);
+    const item = new Item("scope", `scope:${scope.graph}:${scope.path}${again ? `#${count}` : ""}`, again ? `${name} (${count})` : name, order);
+    this.scopes[number] ??= item;
+    return Object.assign(item, { scope });
+  }
+
+  addPorts(item, g) {
+    for (const leaf of this.leaves.values()) if (leaf.port && leaf.graph === g) item.add(leaf);
+  }
+
+  /** Divides the nodes of a scope so that no path leaves a piece and comes back: MindSpore puts nodes of several
+   * cells in one scope when the cells share code, and drawn as one box they would tie the graph in knots. */
+  pieces(nodes, members) {
+    const from = members[0].order, to = members.at(-1).order;
+    this.effort += to - from;
+    if (this.effort > MAX_EFFORT) return [members];
+    const inside = new Set(members), reached = new Map();
+    for (let n = from; n <= to; n++) {
+      const item = nodes[n];
+      if (!item) continue;
+      const isInside = inside.has(item);
+      let piece = isInside ? 0 : -1;
+      for (const source of item.before) {
+        const there = reached.get(source);
+        if (there !== undefined) piece = Math.max(piece, isInside && !inside.has(source) ? there + 1 : there);
+      }
+      if (piece >= 0) reached.set(item, piece);
+    }
+    const pieces = [];
+    for (const member of members) (pieces[reached.get(member)] ??= []).push(member);
+    return pieces.filter(Boolean);
   }
 
   /** Scopes with a single node in them are drawn as that node. */
@@ -149,36 +202,65 @@ class Tree {
   /** The item of a symbol that a node reads; undefined for parameters and constants. */
   source(symbol) {
     const value = this.showOrder ? symbol : resolved(symbol);
-    return this.items.get(`node:${value}`) ?? this.items.get(`input:${value}`);
+    return this.leaves.get(`node:${value}`) ?? this.leaves.get(`input:${value}`);
+  }
+
+  /** Gives each parameter to the innermost scope with all of its readers, and those around. */
+  findHomes() {
+    for (const parameter of data.parameters) {
+      const readers = realReaders(parameter.symbol).map(node => this.leaves.get(`node:${node.symbol}`)).filter(Boolean);
+      let home = readers[0]?.parent ?? this.root;
+      for (const reader of readers) while (!isWithin(reader, home)) home = home.parent;
+      for (let at = home; at; at = at.parent) at.parameters.push(parameter);
+    }
+  }
+
+  /** What leaves the scopes that were divided; of the others the file's description tells. */
+  findOutputs() {
+    for (const [source, target] of this.edges) {
+      for (let at = source.parent; at?.partial && !isWithin(target, at); at = at.parent) at.leaving.add(source);
+    }
   }
 
   findEdges() {
     const edges = [];
-    for (const item of this.items.values()) {
+    for (const item of this.leaves.values()) {
       const symbols = item.type === "node" ? item.node.inputs : item.type === "output" ? [item.port.symbol] : [];
       for (const symbol of symbols) {
         const source = this.source(symbol);
-        if (source && source !== item) edges.push([source, item]);
+        if (!source || source === item) continue;
+        edges.push([source, item]);
+        item.before.push(source);
       }
     }
     return edges;
   }
 }
 
-/** What is in an item, in numbers. */
+function isWithin(item, scope) {
+  for (let at = item; at; at = at.parent) if (at === scope) return true;
+  return false;
+}
+
+/** What is in a scope, in numbers. */
 function contents(item) {
-  if (item.scope) return item.scope;
+  if (item.scope && !item.partial) return item.scope;
   if (item.counted) return item.counted;
-  const sum = { operations: 0, collectives: 0, parameters: 0, parameter_bytes: 0, operators: {}, outputs: [], output_count: 0 };
+  const outputs = [...item.leaving].map(source => source.node?.type ?? "");
+  const sum = { operations: 0, collectives: 0, operators: {}, outputs: outputs.slice(0, 4), output_count: outputs.length };
+  sum.parameters = item.parameters.length;
+  sum.parameter_bytes = item.parameters.reduce((bytes, p) => bytes + p.bytes, 0);
+  const count = (operator, times) => { sum.operators[operator] = (sum.operators[operator] ?? 0) + times; };
   for (const child of item.children) {
     if (child.node) {
       sum.operations += 1;
       sum.collectives += child.node.kind === "collective" ? 1 : 0;
-      sum.operators[child.node.operator] = (sum.operators[child.node.operator] ?? 0) + 1;
+      count(child.node.operator, 1);
     } else if (child.isScope) {
       const below = contents(child);
-      for (const key of ["operations", "collectives", "parameters", "parameter_bytes"]) sum[key] += below[key];
-      for (const [op, count] of Object.entries(below.operators)) sum.operators[op] = (sum.operators[op] ?? 0) + count;
+      sum.operations += below.operations;
+      sum.collectives += below.collectives;
+      Object.entries(below.operators).forEach(([operator, times]) => count(operator, times));
     }
   }
   return item.counted = sum;
