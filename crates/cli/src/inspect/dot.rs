@@ -14,7 +14,7 @@ use crate::output::size;
 pub(crate) fn dot(model: &Model, view: &View<'_>) -> String {
     let mut writer = Writer { view, text: String::new(), ids: HashMap::new(), parameters: HashMap::new() };
     writer.text += "digraph model {\n";
-    writer.text += "  rankdir=TB; compound=true; fontname=\"Helvetica\";\n";
+    writer.text += "  rankdir=TB; compound=true; fontname=\"Helvetica\"; fontsize=12;\n";
     writer.text += "  node [shape=box, style=\"rounded,filled\", fontname=\"Helvetica\", fontsize=11];\n";
     writer.text += "  edge [fontname=\"Helvetica\", fontsize=9, color=\"#666666\"];\n";
     writer.number_values();

@@ -67,6 +67,7 @@ function toggle(item) {
   if (!item?.isScope || item.type === "model") return;
   if (!expanded.delete(item.key)) expanded.add(item.key);
   refresh(item);
+  showPanel();
   saveAddress();
 }
 
@@ -239,7 +240,7 @@ function scopePanel(item) {
     element("h2", item.label),
     path(item),
     element("p", [plural(operations, "node"), collectives ? element("span", `, ${plural(collectives, "collective")}`, { className: "collective" }) : null]),
-    element("p", element("button", item.open ? "Collapse" : "Expand", { onclick: () => { toggle(item); showPanel(); } })),
+    element("p", element("button", item.open ? "Collapse" : "Expand", { onclick: () => toggle(item) })),
     section("Outputs", [...outputs.map(type => [code(type)]), ...more]),
     section("Scopes", children.map(child => [link(child.label, child), plural(contents(child).operations, "node")]), 1),
     operatorSection(operators),
@@ -373,9 +374,10 @@ function neighbour(direction) {
     const beside = boxes.filter(item => direction === "left" ? item.x < selected.x : item.x > selected.x);
     return beside.sort((a, b) => Math.abs(a.x - selected.x) - Math.abs(b.x - selected.x))[0];
   }
-  const ends = tree.edges.map(([a, b]) => [a.rep, b.rep]).filter(([a, b]) => a !== b);
-  const along = direction === "down" ? ends.find(([a]) => a === selected)?.[1] : ends.find(([, b]) => b === selected)?.[0];
-  return along;
+  if (selected.open && direction === "down") return selected.children[0];
+  const inside = item => isWithin(item, selected);
+  const [from, to] = direction === "down" ? [0, 1] : [1, 0];
+  return tree.edges.find(edge => inside(edge[from]) && !inside(edge[to]))?.[to].rep;
 }
 
 function go(direction) {
