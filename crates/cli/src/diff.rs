@@ -40,7 +40,7 @@ pub(crate) struct DiffArgs {
     /// Compare everything but the values of parameters
     #[arg(long)]
     structure: bool,
-    /// Print one JSON object; crates/cli/README.md describes it
+    /// Print one JSON object, as the README of mslite-cli describes it
     #[arg(long)]
     json: bool,
 }

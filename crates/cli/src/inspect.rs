@@ -39,7 +39,7 @@ pub(crate) struct InspectArgs {
     /// Show so many levels of scopes; 0 shows all of them, and every list in full
     #[arg(long, value_name = "N", default_value_t = 3)]
     depth: usize,
-    /// Print one JSON object with everything, nodes included; crates/cli/README.md describes it
+    /// Print one JSON object with everything, nodes included, as the README of mslite-cli describes it
     #[arg(long, conflicts_with_all = ["dot", "html"])]
     json: bool,
     /// Write the graph in Graphviz's language, scopes as clusters; without FILE to standard output

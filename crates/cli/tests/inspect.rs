@@ -171,6 +171,27 @@ fn an_example_is_described() {
     }
 }
 
+/// In these networks a parameter is named after the cells on the way to it, as is the scope of the nodes of its cell.
+#[test]
+fn parameters_belong_to_the_scope_of_their_cell() {
+    for name in ["d_gpt2_tp2_fp32", "d_llama_tp2_fp32"] {
+        let path = models().join("dev").join(name).join("rank0.mindir");
+        if !path.exists() {
+            println!("skipped: no models beside the checkout");
+            return;
+        }
+        let view = inspect_json(&path);
+        for parameter in view["parameters"].as_array().unwrap() {
+            let scope = &view["scopes"][parameter["scope"].as_u64().unwrap() as usize]["path"];
+            let cells = scope.as_str().unwrap().split('/').skip(1);
+            let cells: Vec<&str> = cells.map(|part| part.split('-').next().unwrap()).collect();
+            let name = parameter["name"].as_str().unwrap();
+            let cell = name.rsplit_once('.').map_or("", |(cell, _)| cell);
+            assert!(cells.join(".") == cell || cells.is_empty() && name == "pos.w", "{name} is in {scope}");
+        }
+    }
+}
+
 #[test]
 fn effects_are_what_writes_state() {
     let Some((folder, _)) = cases().into_iter().find(|(folder, _)| folder.ends_with("w_state_counter"))
@@ -308,4 +329,40 @@ fn a_file_that_cannot_be_written_is_an_error() {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(errors(&output).contains("cannot write") && errors(&output).contains("absent/a.html"));
+}
+
+/// The page's program, run where there is a `node`: all is drawn, nothing overlaps, and lines go down.
+#[test]
+fn the_page_lays_graphs_out() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if std::process::Command::new("node").arg("--version").output().is_err() {
+        println!("skipped: no node");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dev = [
+        "d_gpt2_tp2_fp32/rank0",
+        "w_resnet18/model",
+        "w_unet/model",
+        "w_while/model",
+        "w_state_counter/model",
+    ];
+    let dev = dev.iter().map(|name| models().join("dev").join(format!("{name}.mindir")));
+    for model in dev.filter(|path| path.exists()).chain([example("matmul_row_tp2/rank0.mindir")]) {
+        let html = folder.path().join("a.html");
+        inspect(&model, &["--html", html.to_str().unwrap()]);
+        let mut node = std::process::Command::new("node");
+        let node = node.arg(here.join("tests/page.mjs")).arg(&html).arg(here.join("src/inspect/page"));
+        let output = node.output().unwrap();
+        assert!(output.status.success(), "{}: {}", model.display(), errors(&output));
+        let counts: Json = serde_json::from_slice(&output.stdout).unwrap();
+        let view = inspect_json(&model);
+        let nodes =
+            view["graphs"].as_array().unwrap().iter().flat_map(|graph| graph["nodes"].as_array().unwrap());
+        let kinds: Vec<&str> = nodes.map(|node| node["kind"].as_str().unwrap()).collect();
+        let count = |hidden: &[&str]| kinds.iter().filter(|kind| !hidden.contains(kind)).count();
+        assert_eq!(counts["order"]["nodes"], count(&["constant"]), "{}", model.display());
+        assert_eq!(counts["plain"]["nodes"], count(&["constant", "order"]), "{}", model.display());
+        assert_eq!(counts["plain"]["back"], 0, "{}", model.display());
+    }
 }

@@ -39,10 +39,11 @@ impl Page {
         let name = visible(view.name);
         let name = self.width.map_or(name.clone(), |width| cut_end(&name, width));
         let mut facts = Vec::new();
-        for (what, version) in [("format ", view.format_version), ("", view.producer)] {
-            if !version.is_empty() {
-                facts.push(format!("{what}{}", visible(version)));
-            }
+        if !view.format_version.is_empty() {
+            facts.push(format!("format {}", visible(view.format_version)));
+        }
+        if !matches!(view.producer, "" | "MindSpore") {
+            facts.push(format!("written by {}", visible(view.producer)));
         }
         if !view.model_version.is_empty() {
             facts.insert(0, format!("MindSpore {}", visible(view.model_version)));
