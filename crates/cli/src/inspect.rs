@@ -60,7 +60,7 @@ pub(crate) fn inspect(args: &InspectArgs) -> Result<ExitCode> {
     let mut options = OpenOptions::new();
     options.key = args.key.clone();
     options.mode = args.dec_mode;
-    let model = open(&args.model, &options).map_err(|error| as_error(&error))?;
+    let model = Model::open(&args.model, &options).map_err(|error| as_error(&error))?;
     let view = View::of(&model);
     if args.json {
         output::print(&(json(&view)? + "\n"))?;
@@ -80,11 +80,6 @@ pub(crate) fn inspect(args: &InspectArgs) -> Result<ExitCode> {
         output::print_styled(&text::text(&view, args.depth, (!full).then(output::width)))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Opens a model.
-pub(crate) fn open(path: &Path, options: &OpenOptions) -> std::result::Result<Model, mslite_mindir::Error> {
-    Model::open(path, options)
 }
 
 /// An error of the reader as one of the command.
