@@ -41,14 +41,14 @@ function firstExpanded() {
   return open;
 }
 
-/** Lays out and draws again; the item `anchor` stays where it is in the window. */
+/** Lays out and draws again; the top of the item `anchor` stays where it is in the window. */
 function refresh(anchor) {
-  const before = anchor && { x: anchor.x, y: anchor.y };
+  const before = anchor && { x: anchor.x + anchor.w / 2, y: anchor.y };
   performance.mark("layout-start");
   layout(tree, expanded, item => painter.measure(item));
   performance.measure("layout", "layout-start");
   if (anchor) {
-    painter.camera.x += (before.x - anchor.x) * painter.camera.scale;
+    painter.camera.x += (before.x - anchor.x - anchor.w / 2) * painter.camera.scale;
     painter.camera.y += (before.y - anchor.y) * painter.camera.scale;
   }
   countBelow();
@@ -342,6 +342,7 @@ function expand() {
   visit(selected?.isScope ? selected : tree.root);
   closed.forEach(item => expanded.add(item.key));
   refresh(selected ?? undefined);
+  showPanel();
   if (!selected) fitAll();
 }
 
