@@ -104,15 +104,11 @@ fn graphs_inside_operations_must_fit() {
         ),
         ("carried=1", "carried=4", "does not give a condition and 4 carried values"),
         ("graph \"otherwise\"", "state", "expected `graph`"),
-        (
-            "  input %0 \"x\" : f32[rows]\n      constant",
-            "  state %9 \"s\" : i32[] = [0]\n constant",
-            "takes 0 inputs, not 1",
-        ),
+        ("  output \"y\" %0\n    }", "  state %9 \"s\" : i32[] = [0]\n output \"y\" %0\n}", "has states"),
         ("%4 = greater %3, %2 : bool[]", "%4 = greater %3, %2 : bool[] {", "expected `graph`"),
         (
             "input %1 \"x\" : f32[rows]\n",
-            "input %1 \"x\" : f32[rows] {\n}\n",
+            "input %1 \"x\" : f32[rows] {\ngraph \"g\" {\n}\n}\n",
             "only nodes have graphs inside",
         ),
     ] {

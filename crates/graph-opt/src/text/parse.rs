@@ -77,6 +77,9 @@ fn graph(lines: &mut Lines<'_>, first: (usize, &str), depth: usize) -> Result<Gr
 fn bodies(lines: &mut Lines<'_>, depth: usize) -> Result<Vec<Graph>> {
     let mut bodies = Vec::new();
     while let Some(first) = lines.next() {
+        if first.1 == "}" && bodies.is_empty() {
+            return Err(Error::Parse { line: first.0, reason: "expected `graph`".to_owned() });
+        }
         if first.1 == "}" {
             return Ok(bodies);
         }

@@ -9,9 +9,9 @@ use super::super::walk::Importer;
 use super::join::{Joined, JoinedWay, Leaf};
 use super::leaves::{flatten, rebuild, same, same_pattern};
 use super::{Outcome, Scope, Target};
-use crate::Result;
 use crate::ir::ValueId;
 use crate::ir::op::{Binary, Gather, Loop, Op};
+use crate::{Error, Result};
 
 /// What changes from turn to turn.
 #[derive(Debug, Default)]
@@ -24,6 +24,8 @@ struct Carried {
 
 /// A turn that has been walked, before it is cut out.
 struct Turn {
+    /// Number of the function.
+    function: usize,
     scope: Scope,
     outcome: Outcome,
     leaves: Vec<Vec<Leaf>>,
@@ -79,7 +81,7 @@ impl<'m> Importer<'m> {
             return Ok(None);
         };
         let leaves = outcome.ways.iter().map(|way| self.leaves(way)).collect::<Result<_>>()?;
-        Ok(Some(Turn { scope, outcome, leaves, again }))
+        Ok(Some(Turn { function, scope, outcome, leaves, again }))
     }
 
     /// The arguments of a turn: inputs for what changes.
@@ -104,12 +106,12 @@ impl<'m> Importer<'m> {
     fn extend(&mut self, carried: &mut Carried, turn: &Turn, arguments: &[Binding]) -> Result<bool> {
         let again = &turn.outcome.ways[turn.again];
         if !same_pattern(&again.values, arguments) {
-            return Err(self.emit.unsupported("a loop", "what is carried changes its structure"));
+            return Err(self.no_loop(turn.function, "what is carried changes its structure"));
         }
         let before = (carried.leaves.len(), carried.states.len());
         for (at, (first, next)) in flatten(arguments).iter().zip(&turn.leaves[turn.again]).enumerate() {
             if !carried.leaves.contains_key(&at) && !same(first, &next.item) {
-                let spec = self.carried_spec(first, next)?;
+                let spec = self.carried_spec(turn.function, first, next)?;
                 carried.leaves.insert(at, spec);
             }
         }
@@ -121,8 +123,8 @@ impl<'m> Importer<'m> {
         Ok((carried.leaves.len(), carried.states.len()) != before)
     }
 
-    fn carried_spec(&self, first: &Item, next: &Leaf) -> Result<TensorSpec> {
-        let refuse = |reason: String| Err(self.emit.unsupported("a loop", reason));
+    fn carried_spec(&self, function: usize, first: &Item, next: &Leaf) -> Result<TensorSpec> {
+        let refuse = |reason: String| Err(self.no_loop(function, reason));
         let Some(value) = next.tensor else {
             return refuse(format!("a {} changes from turn to turn", next.item.kind()));
         };
@@ -140,9 +142,9 @@ impl<'m> Importer<'m> {
 
     /// Cuts a turn out and repeats it.
     fn repeat(&mut self, turn: Turn, carried: &Carried, arguments: &[Binding]) -> Result<Outcome> {
-        let Turn { scope, outcome, leaves, again } = turn;
+        let Turn { function, scope, outcome, leaves, again } = turn;
         let Some(which) = outcome.which else {
-            return Err(self.emit.unsupported("a loop", "it never ends"));
+            return Err(self.no_loop(function, "it never ends"));
         };
         let number = self.emit.int_scalar(again as i64, DType::I32)?;
         let mut outputs = vec![self.emit.binary(Binary::Equal, which, number)?];
@@ -197,9 +199,7 @@ impl<'m> Importer<'m> {
         let mut values = Vec::new();
         for (&at, spec) in &carried.leaves {
             let leaf = &leaves[again][at];
-            let value = leaf.tensor.ok_or_else(|| {
-                self.emit.unsupported("a loop", format!("a {} changes from turn to turn", leaf.item.kind()))
-            })?;
+            let value = leaf.tensor.ok_or_else(|| self.no_tensor(&leaf.item))?;
             values.push(self.emit.cast(value, spec.dtype)?);
         }
         for parameter in &carried.states {
@@ -218,15 +218,22 @@ impl<'m> Importer<'m> {
         let mut values = Vec::new();
         for (&at, spec) in &carried.leaves {
             let value = self.stand_in(&leaves[at])?;
-            let value = value.ok_or_else(|| {
-                self.emit.unsupported("a loop", format!("a {} changes from turn to turn", leaves[at].kind()))
-            })?;
+            let value = value.ok_or_else(|| self.no_tensor(&leaves[at]))?;
             values.push(self.emit.cast(value, spec.dtype)?);
         }
         for &parameter in &carried.states {
             values.push(self.value_at(parameter, self.clock)?);
         }
         Ok(values)
+    }
+
+    fn no_loop(&self, function: usize, reason: impl Into<String>) -> Error {
+        let name = self.model.graph_at(function).map_or("", |graph| &*graph.name);
+        self.emit.unsupported(&format!("the loop through function {name}"), reason)
+    }
+
+    fn no_tensor(&self, item: &Item) -> Error {
+        self.emit.unsupported("a loop", format!("a {} changes from turn to turn", item.kind()))
     }
 
     /// A number looked up in a table.
