@@ -290,7 +290,13 @@ fn values_of_every_kind_are_read() {
     assert_eq!(read(dict).unwrap(), Value::Dict(vec![("k".into(), Value::None)]));
     let bytes = AttributeProto { s: Some(Bytes::from_static(&[0xff])), ..of(kind::STRING) };
     assert!(matches!(read(bytes).unwrap(), Value::Opaque { kind: kind::STRING, .. }));
-    assert!(matches!(read(of(38)).unwrap(), Value::Opaque { kind: 38, .. }));
+    assert!(matches!(read(of(14)).unwrap(), Value::Opaque { kind: 14, .. }));
+    let named = AttributeProto { s: text("nn.Dense"), ..of(kind::CLASS_TYPE) };
+    assert_eq!(
+        read(named).unwrap(),
+        Value::Object { kind: crate::ObjectKind::Class, name: "nn.Dense".into() }
+    );
+    assert_says(read(of(kind::FUNCTOR)).unwrap_err().to_string(), "the functor is missing");
     assert_says(read(of(0)).unwrap_err().to_string(), "the attribute has no type");
     assert_says(read(of(kind::TENSORS)).unwrap_err().to_string(), "holds no tensor");
 }
@@ -309,14 +315,21 @@ fn the_retired_varint_of_field_18_is_ignored() {
 }
 
 #[test]
-fn names_must_be_text() {
-    let message = refused_graph(|graph| graph.name = Some(Bytes::from_static(&[b'g', 0xff])));
-    assert_says(message, "graph.name: the text is not UTF-8");
+fn names_need_not_be_text() {
+    let mut graph = graph();
+    graph.name = Some(Bytes::from_static(&[b'g', 0xff]));
+    let model = read(&model_of(&graph)).unwrap();
+    assert_eq!(&*model.graph.name, "g\u{10ffff}");
 }
 
 /// Opens a model whose weight is at the given place outside the graph file.
 fn external(folder: &Path, location: &str, offset: i64, length: i64) -> crate::Result<Model> {
-    let external = ExternalDataProto { location: text(location), offset: Some(offset), length: Some(length) };
+    let external = ExternalDataProto {
+        location: text(location),
+        offset: Some(offset),
+        length: Some(length),
+        ..Default::default()
+    };
     let weight = TensorProto { raw_data: None, external_data: Some(encode(&external)), ..weight() };
     let graph = GraphProto { parameter: vec![encode(&weight)], ..graph() };
     Model::from_bytes(encode(&model_of(&graph)), folder.join("m_graph.mindir"), &OpenOptions::new())

@@ -11,7 +11,7 @@ use crate::proto::ExternalDataProto;
 use crate::{Error, OpenOptions, Result, file, open};
 
 /// Bytes before the first tensor of a data file; the first is 1 for little-endian, the others are 0.
-const HEADER_SIZE: usize = 64;
+pub(crate) const HEADER_SIZE: usize = 64;
 
 /// The data files of one model, each opened when it is first needed.
 pub(crate) struct Weights<'a> {
@@ -28,8 +28,9 @@ impl<'a> Weights<'a> {
     /// The bytes that an `ExternalDataProto` refers to.
     pub(crate) fn window(&mut self, place: &Place<'_>) -> Result<Bytes> {
         let proto: ExternalDataProto = place.decode()?;
-        let location = place.text("location", &proto.location)?;
-        let data = self.file(place, &location)?;
+        let location = proto.location.clone().unwrap_or_default();
+        let location = place.field("location", &location).as_utf8()?;
+        let data = self.file(place, location)?;
         let number = |value: Option<i64>| usize::try_from(value.unwrap_or(0)).ok();
         let range = number(proto.offset)
             .zip(number(proto.length))
@@ -38,7 +39,7 @@ impl<'a> Weights<'a> {
         match range {
             Some(range) => Ok(data.slice(range)),
             None => Err(place.external(
-                &location,
+                location,
                 format!(
                     "offset {} and length {} do not lie within its {} bytes",
                     proto.offset.unwrap_or(0),
