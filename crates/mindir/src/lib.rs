@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod attribute;
+mod builder;
 mod cipher;
 mod crypto;
 mod data_type;
@@ -25,6 +26,7 @@ mod types;
 mod value;
 mod weights;
 
+pub use builder::{GraphBuilder, ModelBuilder};
 pub use bytes::Bytes;
 pub use crypto::{Key, Mode};
 pub use data_type::{DataType, dtype_of_type_id};
