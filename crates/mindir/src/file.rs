@@ -5,14 +5,15 @@ use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
+use memmap2::{Advice, Mmap, MmapOptions};
 
-use crate::{Error, Result};
+use crate::{Error, OpenOptions, Result};
 
 /// The bytes of a file, mapped, not read.
 ///
 /// # Errors
 /// [`Error::Io`] when it cannot be opened or mapped, or is not a regular file.
-pub(crate) fn map(path: &Path) -> Result<Bytes> {
+pub(crate) fn map(path: &Path, options: &OpenOptions) -> Result<Bytes> {
     let fail = |action, source| Error::Io { file: path.to_owned(), action, source };
     // Before opening, which would wait for a writer if it were a pipe.
     let metadata = path.metadata().map_err(|source| fail("open", source))?;
@@ -24,12 +25,18 @@ pub(crate) fn map(path: &Path) -> Result<Bytes> {
     }
     let file = File::open(path).map_err(|source| fail("open", source))?;
     let mapping = map_file(&file).map_err(|source| fail("map", source))?;
+    if options.read_ahead {
+        mapping.advise(Advice::WillNeed).map_err(|source| fail("read ahead", source))?;
+    }
+    if options.lock {
+        mapping.lock().map_err(|source| fail("lock in memory", source))?;
+    }
     Ok(Bytes::from_owner(mapping))
 }
 
 #[allow(unsafe_code, reason = "the one place where files are mapped")]
-fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
+fn map_file(file: &File) -> io::Result<Mmap> {
     // SAFETY: the mapping is private and read-only. Another process that writes to or truncates a model file
     // while it is loaded breaks it, as it would for any program that maps files; `Model::open` says so.
-    unsafe { memmap2::MmapOptions::new().map_copy_read_only(file) }
+    unsafe { MmapOptions::new().map_copy_read_only(file) }
 }

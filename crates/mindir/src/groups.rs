@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::place::{Place, Source};
 use crate::proto::{ParallelGroupItem, ParallelGroupMap};
-use crate::{Result, file};
+use crate::{OpenOptions, Result, file};
 
 /// Communication groups by name: the file that goes with models whose collectives use other groups than the one
 /// of all ranks.
@@ -26,7 +26,7 @@ impl GroupFile {
     /// name or ranks, or described twice.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        GroupFile::from_bytes(file::map(path)?, path)
+        GroupFile::from_bytes(file::map(path, &OpenOptions::new())?, path)
     }
 
     /// Reads the contents of a group file; errors name `path`.

@@ -44,3 +44,4 @@ pub use types::{CompositeKind, SequenceType, TensorType, Type};
 pub use value::{
     Attributes, Functor, Monad, ObjectKind, QuantParam, RawTensor, ScalarGraph, ScalarNode, Value,
 };
+pub use weights::WeightFiles;

@@ -384,3 +384,91 @@ fn files_that_are_none_are_refused() {
     fs::write(&text, "").unwrap();
     assert_says(open(&text), "the file is empty");
 }
+
+#[test]
+fn weights_may_come_from_anywhere() {
+    let external = |location: &str| {
+        let external = ExternalDataProto {
+            location: text(location),
+            offset: Some(64),
+            length: Some(8),
+            ..Default::default()
+        };
+        let weight = TensorProto { raw_data: None, external_data: Some(encode(&external)), ..weight() };
+        encode(&model_of(&GraphProto { parameter: vec![encode(&weight)], ..graph() }))
+    };
+    let mut data = vec![0u8; 72];
+    (data[0], data[64]) = (1, 42);
+    let asked = std::cell::RefCell::new(Vec::new());
+    let files = |location: &str| {
+        asked.borrow_mut().push(location.to_owned());
+        match location {
+            "v/data_0" => Ok(Bytes::from(data.clone())),
+            _ => Err(std::io::Error::other("out of stock")),
+        }
+    };
+    let read = |location: &str| Model::from_bytes_with(external(location), "m", &OpenOptions::new(), &files);
+    assert_eq!(read("v/data_0").unwrap().graph.parameters[0].data.data[0], 42);
+    assert_says(read("v/data_1").unwrap_err().to_string(), "weights in \"v/data_1\": out of stock");
+    assert_says(read("../data_0").unwrap_err().to_string(), "not a path below");
+    assert_eq!(*asked.borrow(), ["v/data_0", "v/data_1"]);
+}
+
+#[test]
+fn files_can_be_read_ahead_and_locked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.mindir");
+    fs::write(&path, model_of(&graph()).encode_to_vec()).unwrap();
+    assert!(Model::open(&path, &OpenOptions::new().read_ahead().lock()).is_ok());
+}
+
+#[test]
+fn scalars_may_be_packed() {
+    // dims [2] in packed form, then as they are written.
+    for dims in [&[0x0a, 0x01, 0x02][..], &[0x08, 0x02]] {
+        let rest = TensorProto { dims: vec![], ..weight() };
+        let weight = [dims, &rest.encode_to_vec()].concat();
+        let model = read(&model_of(&GraphProto { parameter: vec![weight.into()], ..graph() })).unwrap();
+        assert_eq!(model.graph.parameters[0].dims(), [2]);
+    }
+}
+
+#[test]
+fn unknown_fields_are_kept_or_reported() {
+    let unknown: &[u8] = &[0xc2, 0x3e, 0x01, 0x07]; // field 1000
+    let with = |message: Vec<u8>| Bytes::from([&message, unknown].concat());
+    let mut graph = graph();
+    graph.node = vec![with(node("g:a:1", "REF::Add:1", &["g:x", "g:w"]).encode_to_vec())];
+    graph.parameter = vec![with(weight().encode_to_vec())];
+    let mut model = model_of(&graph);
+    model.graph = Some(with(graph.encode_to_vec()));
+    model.primitives = vec![with(add().encode_to_vec())];
+    let bytes = with(model.encode_to_vec());
+    let model = Model::from_bytes(bytes, "m.mindir", &OpenOptions::new()).unwrap();
+    assert_eq!(model.warnings, [""; 0]);
+    for extra in [
+        &model.extra,
+        &model.graph.extra,
+        &model.graph.nodes[0].extra,
+        &model.graph.parameters[0].extra,
+        &model.primitives[0].extra,
+    ] {
+        assert_eq!(extra, unknown);
+    }
+    let again = Model::from_bytes(model.to_bytes().unwrap(), "m", &OpenOptions::new()).unwrap();
+    assert_eq!(again, model);
+
+    let mut constant = node("c", "Constant", &[]);
+    constant.attribute = vec![with(none().encode_to_vec())];
+    graph.node.push(encode(&constant));
+    let model = read(&model_of(&graph)).unwrap();
+    assert_eq!(model.warnings, ["1 values or types hold fields that are unknown; these are dropped"]);
+}
+
+#[test]
+fn promotion_is_kept() {
+    let model = read(&model_of(&graph())).unwrap();
+    assert!(model.primitives[0].promotes);
+    let again = Model::from_bytes(model.to_bytes().unwrap(), "m", &OpenOptions::new()).unwrap();
+    assert_eq!(again, model);
+}
