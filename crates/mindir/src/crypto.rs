@@ -8,8 +8,9 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 
-use crate::cipher;
-use crate::{Error, Result};
+use bytes::Bytes;
+
+use crate::{Error, Result, cipher, file};
 
 /// Plain bytes in a record, at most.
 pub(crate) const RECORD_SIZE: usize = 64 << 20;
@@ -99,10 +100,10 @@ impl Key {
     }
 
     /// Fails when the mode takes no key of this size.
-    pub(crate) fn check(&self, mode: Mode, file: &Path) -> Result<()> {
+    pub(crate) fn check(&self, mode: Mode, path: &Path) -> Result<()> {
         match mode.takes_key_of(self.0.len()) {
             true => Ok(()),
-            false => Err(Error::KeySize { file: file.to_owned(), mode, size: self.0.len() }),
+            false => Err(Error::KeySize { file: path.to_owned(), mode, size: self.0.len() }),
         }
     }
 }
@@ -114,20 +115,22 @@ impl fmt::Debug for Key {
 }
 
 /// Decrypts a whole file, several records at a time: their contents, one after the other.
-pub(crate) fn decrypt(file: &Path, bytes: &[u8], mode: Mode, key: &Key) -> Result<Vec<u8>> {
-    key.check(mode, file)?;
+pub(crate) fn decrypt(path: &Path, bytes: &[u8], mode: Mode, key: &Key) -> Result<Bytes> {
+    key.check(mode, path)?;
     let key = &*key.0;
     let mut records = Vec::new();
     let mut rest = bytes;
     while !rest.is_empty() {
         let offset = (bytes.len() - rest.len()) as u64;
         let record = Record::read(&mut rest, mode, key, offset);
-        records.push(record.map_err(|reason| refused(file, mode, offset, reason))?);
+        records.push(record.map_err(|reason| refused(path, mode, offset, reason))?);
     }
-    let mut plain = vec![0; records.iter().map(|record| record.size).sum()];
-    match decrypt_all(&records, &mut plain, mode, key) {
-        None => Ok(plain),
-        Some(offset) => Err(refused(file, mode, offset, WRONG_KEY)),
+    let size = records.iter().map(|record| record.size).sum();
+    let fail = |source| Error::Io { file: path.to_owned(), action: "decrypt", source };
+    let mut plain = file::allocate(size).map_err(fail)?;
+    match decrypt_all(&records, &mut plain[..size], mode, key) {
+        None => Ok(Bytes::from_owner(plain).slice(..size)),
+        Some(offset) => Err(refused(path, mode, offset, WRONG_KEY)),
     }
 }
 
@@ -151,8 +154,8 @@ pub(crate) fn encrypt(plain: &[u8], mode: Mode, key: &Key) -> io::Result<Vec<u8>
 
 const WRONG_KEY: &str = "wrong key, or the file was changed";
 
-fn refused(file: &Path, mode: Mode, offset: u64, reason: &str) -> Error {
-    Error::Decrypt { file: file.to_owned(), mode, offset, reason: reason.into() }
+fn refused(path: &Path, mode: Mode, offset: u64, reason: &str) -> Error {
+    Error::Decrypt { file: path.to_owned(), mode, offset, reason: reason.into() }
 }
 
 /// Decrypts records into `plain`, which has just their size; the offset of the first that fails, if one does.

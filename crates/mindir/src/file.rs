@@ -1,11 +1,11 @@
-//! Mapping of files into memory.
+//! Memory: files mapped into it, and large blocks of it.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
-use memmap2::{Advice, Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 
 use crate::{Error, OpenOptions, Result};
 
@@ -32,6 +32,18 @@ pub(crate) fn map(path: &Path, options: &OpenOptions) -> Result<Bytes> {
         mapping.lock().map_err(|source| fail("lock in memory", source))?;
     }
     Ok(Bytes::from_owner(mapping))
+}
+
+/// Zeroed memory of at least `size` bytes, in large pages where the system has them.
+///
+/// # Errors
+/// When there is not enough memory.
+pub(crate) fn allocate(size: usize) -> io::Result<MmapMut> {
+    let memory = MmapMut::map_anon(size.max(1))?;
+    // It only makes things faster.
+    #[cfg(target_os = "linux")]
+    let _ = memory.advise(Advice::HugePage);
+    Ok(memory)
 }
 
 #[allow(unsafe_code, reason = "the one place where files are mapped")]

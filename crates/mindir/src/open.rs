@@ -116,7 +116,7 @@ pub(crate) fn decrypted(path: &Path, bytes: Bytes, options: &OpenOptions) -> Res
         (Some(found), None, _) => Err(Error::KeyMissing { file: file(), found }),
         (Some(found), Some(key), _) => {
             let plain = crypto::decrypt(path, &bytes, found, key)?;
-            Ok((Bytes::from(plain), Some(found)))
+            Ok((plain, Some(found)))
         }
     }
 }
