@@ -330,6 +330,7 @@ impl Decoder<'_> {
             "Constant" => (constant(place, &proto)?, None),
             op_type => self.call(place, &proto, op_type, inputs.len())?,
         };
+        self.check_partial(place, &kind, &inputs)?;
         Ok(Node {
             // Defined last: a node is not its own operand.
             symbol: self.define(place, symbol.clone(), Definition::Node { graph, index })?,
@@ -373,6 +374,21 @@ impl Decoder<'_> {
             _ => Callee::Closure(symbol),
         };
         Ok((NodeKind::Call(callee), split_type(place, proto)?.0))
+    }
+
+    /// `Partial` binds arguments of a function, its first operand.
+    fn check_partial(&self, place: &Place<'_>, kind: &NodeKind, inputs: &[Symbol]) -> Result<()> {
+        match kind {
+            NodeKind::Call(Callee::Primitive(primitive)) if &*primitive.op_type == "Partial" => {}
+            _ => return Ok(()),
+        }
+        let function = inputs.first().and_then(|input| self.names.definition(input));
+        match function {
+            None | Some(Definition::Parameter { .. } | Definition::MapParameter { .. }) => {
+                Err(place.invalid("the first operand of Partial is no function"))
+            }
+            Some(_) => Ok(()),
+        }
     }
 
     fn define(&mut self, place: &Place<'_>, symbol: Symbol, definition: Definition) -> Result<Symbol> {

@@ -1,5 +1,7 @@
 //! The checks on malformed models, on messages built by hand.
 
+mod malformed;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
