@@ -142,6 +142,9 @@ pub(crate) fn raw_tensor(place: &Place<'_>, proto: &TensorProto, data: &Bytes) -
 
 /// Bytes of a dense tensor; `None` for element types without a fixed size.
 pub(crate) fn size_bytes(place: &Place<'_>, dtype: DataType, dims: &[usize]) -> Result<Option<usize>> {
+    if dtype == DataType::Undefined {
+        return Err(place.invalid("a tensor with data needs an element type (data_type)"));
+    }
     let elements = mslite_tensor::num_elements(dims)
         .ok_or_else(|| place.invalid(format!("extents {dims:?} are too large")))?;
     let Some(dtype) = dtype.dtype() else {

@@ -350,10 +350,10 @@ impl Primitive {
         let op_type = op_type.into();
         Primitive {
             symbol: op_type.clone(),
+            attributes: attributes.owned_by(&op_type),
             op_type,
             promotes: false,
             kind,
-            attributes,
             instance_name: "".into(),
             extra: Bytes::new(),
         }

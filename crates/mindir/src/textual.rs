@@ -124,7 +124,13 @@ impl Pools<'_> {
         if lengths.into_iter().all(|length| length <= index) {
             return Err(self.place.invalid(format!("the sequence has no entry {}", index + 1)));
         }
-        scalar(self.place, proto, Some(index))
+        match scalar(self.place, proto, Some(index))? {
+            // It would hold the whole attribute, once for each entry.
+            Value::Opaque { kind, .. } => {
+                Err(self.place.unsupported(format!("a sequence of values of type {kind}")))
+            }
+            value => Ok(value),
+        }
     }
 }
 
@@ -224,6 +230,13 @@ mod tests {
         for form in forms {
             assert!(read(&ints(&[1]), form).is_err(), "{form}");
         }
+    }
+
+    #[test]
+    fn sequences_hold_nothing_opaque() {
+        let proto = AttributeProto { kind: Some(14), ..ints(&[1]) };
+        let error = read(&proto, "scalar:Tuple[value1,],").unwrap_err().to_string();
+        assert!(error.contains("values of type 14 is not supported"), "{error}");
     }
 
     #[test]

@@ -266,18 +266,28 @@ impl<V: Into<Value> + Clone> From<&[V]> for Value {
     }
 }
 
-/// Attributes by name.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// Attributes by name. They are equal whoever owns them.
+#[derive(Debug, Clone, Default)]
 pub struct Attributes {
     /// Whose attributes they are, for messages.
     owner: Arc<str>,
     values: BTreeMap<Arc<str>, Value>,
 }
 
+impl PartialEq for Attributes {
+    fn eq(&self, other: &Self) -> bool {
+        self.values == other.values
+    }
+}
+
 impl Attributes {
     /// Attributes of an owner (an operator type), which errors name.
     pub fn new(owner: impl Into<Arc<str>>, values: impl IntoIterator<Item = (Arc<str>, Value)>) -> Self {
         Attributes { owner: owner.into(), values: values.into_iter().collect() }
+    }
+
+    pub(crate) fn owned_by(self, owner: &Arc<str>) -> Self {
+        Attributes { owner: owner.clone(), ..self }
     }
 
     /// The value of an attribute, if there is one.

@@ -63,8 +63,7 @@ fn save_options(i: usize) -> (SaveOptions, Option<Mode>) {
 
 /// Writes a model in the i-th way and describes it for the script.
 fn case(model: &Model, name: &str, npz: &Path, dtypes: &[&str], folder: &Path, i: usize) -> Json {
-    // MindSpore looks for weights of release 1.x when a model called `_graph` has none.
-    let (options, mode) = save_options(if model.graph.parameters.is_empty() { i / 2 * 2 } else { i });
+    let (options, mode) = save_options(i);
     let file = model.save(folder.join(format!("m{i}.mindir")), &options).unwrap();
     json!({
         "name": format!("{name} {:?} {mode:?}", options.layout), "file": file, "original": null, "npz": npz, "dtypes": dtypes,

@@ -129,6 +129,7 @@ fn sizes() -> Vec<Case> {
         ("weight with short data", weight_with(|weight| weight.raw_data = data(7)), "needs 8 bytes"),
         ("weight with long data", weight_with(|weight| weight.raw_data = data(12)), "needs 8 bytes"),
         ("unknown element type", weight_with(|weight| weight.data_type = Some(99)), "not an element type"),
+        ("no element type", weight_with(|weight| weight.data_type = None), "needs an element type"),
         ("negative extent", dims(&[-1]), "negative"),
         ("overflowing extents", dims(&[i64::MAX, 3]), "too large"),
         ("extents that overflow in bytes", dims(&[i64::MAX / 2]), "too large"),
