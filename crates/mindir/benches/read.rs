@@ -58,10 +58,23 @@ fn encode(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Opens an encrypted file of one weight; one thread, and as many as there are.
-fn decrypt(criterion: &mut Criterion) {
+/// An encrypted file of one weight.
+fn encrypted(mib: usize, mode: Mode, key: &Key) -> Bytes {
     let folder = std::env::temp_dir().join(format!("mindir-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
+    let mut builder = ModelBuilder::new("big");
+    let mut graph = builder.entry();
+    let weight = graph.parameter("w", Tensor::from_vec(vec![7u8; mib << 20], &[mib << 20]).unwrap());
+    graph.output(&weight, None);
+    let options = SaveOptions::new().layout(Layout::Single).encrypt(mode, key.clone());
+    let path = builder.finish().unwrap().save(folder.join("m.mindir"), &options).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let _ = std::fs::remove_dir_all(&folder);
+    bytes.into()
+}
+
+/// One thread decrypts a record of up to 64 MiB; as many as there are cores, several.
+fn decrypt(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decrypt");
     group.sample_size(10);
     for (mode, key_size, mib) in [
@@ -72,23 +85,16 @@ fn decrypt(criterion: &mut Criterion) {
         (Mode::AesCbc, 16, 512),
         (Mode::Sm4Cbc, 16, 60),
     ] {
-        let mut builder = ModelBuilder::new("big");
-        let mut graph = builder.entry();
-        let weight = graph.parameter("w", Tensor::from_vec(vec![7u8; mib << 20], &[mib << 20]).unwrap());
-        graph.output(&weight, None);
-        let key = Key::new(vec![1; key_size]);
-        let options = SaveOptions::new().layout(Layout::Single).encrypt(mode, key.clone());
-        let path = builder.finish().unwrap().save(folder.join("m.mindir"), &options).unwrap();
-        let bytes = Bytes::from(std::fs::read(&path).unwrap());
         group.throughput(Throughput::Bytes((mib << 20) as u64));
         let records = if mib > 64 { "records in parallel" } else { "one record, one core" };
         group.bench_function(format!("{mode}-{} {records}", key_size * 8), |bencher| {
-            let options = OpenOptions::new().key(key.clone());
+            let key = Key::new(vec![1; key_size]);
+            let bytes = encrypted(mib, mode, &key);
+            let options = OpenOptions::new().key(key);
             bencher.iter(|| Model::from_bytes(bytes.clone(), "m", &options).unwrap());
         });
     }
     group.finish();
-    let _ = std::fs::remove_dir_all(&folder);
 }
 
 criterion_group!(benches, decode, encode, decrypt);

@@ -18,6 +18,8 @@ use crate::{
 };
 
 const ATTRIBUTE: Fields = Fields::of(&[1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 15, 16, 17, 18, 19, 20]);
+/// Of a tensor that is a part of something else, and has no name.
+pub(crate) const PART: Fields = Fields::of(&[1, 2, 9, 16]);
 const TENSOR: Fields = Fields::of(&[1, 2, 7, 9, 13, 16, 17]);
 const QUANT_PARAM: Fields = Fields::of(&[1, 2]);
 const FUNCTOR: Fields = Fields::of(&[1, 2, 3]);
@@ -34,7 +36,8 @@ pub(crate) fn attributes<'a>(
     for place in places {
         let proto: AttributeProto = place.decode()?;
         let name = place.text(&proto.name);
-        values.insert(name, value(&place, &proto)?);
+        let replaced = values.insert(name, value(&place, &proto)?);
+        place.clip(replaced.is_some());
     }
     Ok(Attributes::new(owner.clone(), values))
 }
@@ -44,7 +47,7 @@ pub(crate) fn value(place: &Place<'_>, proto: &AttributeProto) -> Result<Value> 
     if let Some(form) = textual_form(place, proto)? {
         return textual::value(place, proto, &form);
     }
-    place.clip(ATTRIBUTE);
+    place.clip_to(ATTRIBUTE);
     match proto.kind.unwrap_or(0) {
         0 => Err(place.invalid("the attribute has no type")),
         kind::TENSOR | kind::TENSORS => tensors(place, proto),
@@ -72,7 +75,7 @@ pub(crate) fn ty(place: &Place<'_>, proto: &AttributeProto) -> Result<Type> {
     if let Some(form) = textual_form(place, proto)? {
         return textual::ty(place, proto, &form);
     }
-    place.clip(ATTRIBUTE);
+    place.clip_to(ATTRIBUTE);
     let number = proto.kind.unwrap_or(0);
     Ok(match number {
         kind::TENSOR | kind::TENSORS => {
@@ -127,7 +130,7 @@ pub(crate) fn tensor_type(place: &Place<'_>, proto: &TensorProto) -> Result<Tens
     }
     let ref_key = proto.ref_key.as_ref().filter(|key| !key.is_empty());
     let ref_key = ref_key.map(|key| place.field("ref_key", key).as_text());
-    place.clip(TENSOR);
+    place.clip_to(TENSOR);
     let name = place.text(&proto.name);
     Ok(TensorType { dtype: data_type(place, proto)?, dims: proto.dims.clone(), ref_key, name })
 }
@@ -208,7 +211,7 @@ pub(crate) fn opaque(place: &Place<'_>, number: i32) -> Value {
 /// The value of a tensor message: data, a type, or quantisation records.
 pub(crate) fn tensor_value(place: &Place<'_>) -> Result<Value> {
     let proto: TensorProto = place.decode()?;
-    place.clip(TENSOR);
+    place.clip_to(TENSOR);
     let Some(data) = &proto.raw_data else {
         return dataless(place, &proto);
     };
@@ -284,7 +287,7 @@ fn functor(place: &Place<'_>, proto: &AttributeProto) -> Result<Value> {
     };
     let place = place.field("functor", bytes);
     let proto: FunctorProto = place.decode()?;
-    place.clip(FUNCTOR);
+    place.clip_to(FUNCTOR);
     let values = values(&place, &proto.values)?;
     Ok(Value::Functor(Functor { kind: proto.kind.unwrap_or(0), name: place.text(&proto.name), values }))
 }
@@ -343,7 +346,7 @@ fn tensor_types(place: &Place<'_>, proto: &AttributeProto) -> Result<Vec<TensorT
 
 fn quant_param(place: &Place<'_>) -> Result<QuantParam> {
     let proto: QuantParamProto = place.decode()?;
-    place.clip(QUANT_PARAM);
+    place.clip_to(QUANT_PARAM);
     if proto.quant_algo_name.is_none() {
         return Err(place.invalid("the quantisation record names no algorithm"));
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::attribute::{
-    attributes, data_type, fixed_dims, quantization, raw_tensor, size_bytes, tensor_type, ty, value,
+    PART, attributes, data_type, fixed_dims, quantization, raw_tensor, size_bytes, tensor_type, ty, value,
 };
 use crate::layout::layouts;
 use crate::names::Names;
@@ -99,7 +99,10 @@ fn warnings(proto: &ModelProto, clipped: usize) -> Vec<String> {
         warnings.push("the file does not say which release wrote it (model_version)".to_owned());
     }
     if clipped > 0 {
-        warnings.push(format!("{clipped} values or types hold fields that are unknown; these are dropped"));
+        warnings.push(format!(
+            "{clipped} values, types or nodes hold more than is understood (unknown fields, names that occur \
+             twice); that is dropped"
+        ));
     }
     warnings
 }
@@ -265,6 +268,7 @@ impl Decoder<'_> {
 
     fn parameter_data(&mut self, place: &Place<'_>, proto: &TensorProto) -> Result<RawTensor> {
         if let Some(data) = &proto.raw_data {
+            place.clip(proto.external_data.is_some());
             return raw_tensor(place, proto, data);
         }
         let Some(external) = &proto.external_data else {
@@ -293,6 +297,7 @@ impl Decoder<'_> {
             let bytes = bytes.as_ref().ok_or_else(|| place.invalid(format!("the hash map has no {name}")))?;
             let place = place.field(name, bytes);
             let proto: TensorProto = place.decode()?;
+            place.clip_to(PART);
             let data = proto.raw_data.as_ref().ok_or_else(|| place.invalid("the tensor has no data"))?;
             raw_tensor(&place, &proto, data)
         };
@@ -317,6 +322,7 @@ impl Decoder<'_> {
             return Err(place.invalid(format!("the node has {} outputs instead of one", proto.output.len())));
         };
         let symbol: Symbol = place.field("output", output).as_text();
+        place.clip(proto.name.as_ref().is_some_and(|name| name != output));
         let inputs = proto.input.iter().enumerate();
         let inputs: Vec<Symbol> = inputs
             .map(|(i, bytes)| {
@@ -373,7 +379,9 @@ impl Decoder<'_> {
             }
             _ => Callee::Closure(symbol),
         };
-        Ok((NodeKind::Call(callee), split_type(place, proto)?.0))
+        let (ty, rest) = split_type(place, proto)?;
+        place.clip(!rest.is_empty());
+        Ok((NodeKind::Call(callee), ty))
     }
 
     /// `Partial` binds arguments of a function, its first operand.
@@ -414,6 +422,7 @@ fn constant(place: &Place<'_>, proto: &NodeProto) -> Result<NodeKind> {
     let Some(bytes) = proto.attribute.first() else {
         return Err(place.invalid("the constant has no value"));
     };
+    place.clip(proto.attribute.len() > 1);
     let place = place.entry("attribute", 0, bytes);
     let attribute: AttributeProto = place.decode()?;
     Ok(NodeKind::Constant(value(&place, &attribute)?))
@@ -468,6 +477,7 @@ fn value_info(
     symbol: &Symbol,
 ) -> Result<(Arc<str>, Option<Type>)> {
     let name = after_first_colon(symbol).into();
+    place.clip(proto.tensor.len() + usize::from(proto.attr_info.is_some()) > 1);
     if let Some(bytes) = proto.tensor.first() {
         let place = place.entry("tensor", 0, bytes);
         let ty = tensor_type(&place, &place.decode()?)?;

@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 100;
 pub(crate) struct Source<'a> {
     file: &'a Path,
     bytes: &'a Bytes,
-    /// Messages some of whose fields were dropped.
+    /// Messages that were dropped in part.
     clipped: Cell<usize>,
 }
 
@@ -28,7 +28,7 @@ impl<'a> Source<'a> {
         Source { file, bytes, clipped: Cell::new(0) }
     }
 
-    /// Number of messages that lost fields: see [`Place::clip`].
+    /// Number of messages that were dropped in part: see [`Place::clip`].
     pub(crate) fn clipped(&self) -> usize {
         self.clipped.get()
     }
@@ -106,11 +106,14 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Notes in the [`Source`] that fields of this message but the `known` ones, if it has such, are dropped.
-    pub(crate) fn clip(&self, known: Fields) {
-        if !self.extra(known).is_empty() {
-            self.source.clipped.set(self.source.clipped.get() + 1);
-        }
+    /// Notes in the [`Source`] whether a part of this message is dropped.
+    pub(crate) fn clip(&self, is_clipped: bool) {
+        self.source.clipped.set(self.source.clipped.get() + usize::from(is_clipped));
+    }
+
+    /// As [`Place::clip`], for fields of this message that are not `known`.
+    pub(crate) fn clip_to(&self, known: Fields) {
+        self.clip(!self.extra(known).is_empty());
     }
 
     /// The encoded fields of this message but the `known` ones. The message must have been decoded.

@@ -469,7 +469,12 @@ fn unknown_fields_are_kept_or_reported() {
     constant.attribute = vec![with(none().encode_to_vec())];
     graph.node.push(encode(&constant));
     let model = read(&model_of(&graph)).unwrap();
-    assert_eq!(model.warnings, ["1 values or types hold fields that are unknown; these are dropped"]);
+    assert_eq!(
+        model.warnings,
+        [
+            "1 values, types or nodes hold more than is understood (unknown fields, names that occur twice); that is dropped"
+        ]
+    );
 }
 
 #[test]
