@@ -269,7 +269,8 @@ struct Temporary {
 impl Temporary {
     fn beside(path: &Path) -> Result<Self> {
         let name = path.file_name().unwrap_or_default();
-        for number in 0.. {
+        let mut number = 0;
+        loop {
             let mut hidden = OsString::from(".");
             hidden.push(name);
             hidden.push(format!(".{}-{number}.tmp", process::id()));
@@ -277,11 +278,10 @@ impl Temporary {
             // Neither a file that is there nor a link is opened.
             match FileOptions::new().write(true).create_new(true).open(&hidden) {
                 Ok(file) => return Ok(Temporary { file, path: Some(hidden) }),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 1000 => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 1000 => number += 1,
                 Err(error) => return Err(fail(&hidden, "create", error)),
             }
         }
-        unreachable!("the loop ends with its thousandth round")
     }
 
     fn rename(mut self, path: &Path) -> Result<()> {
