@@ -6,13 +6,23 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mslite_tensor::Tensor;
 
-use crate::place::Place;
-use crate::proto::{AttributeProto, QuantParamProto, SeqInfoField, TensorProto, kind};
+use crate::place::{Fields, Place};
+use crate::proto::{
+    AttributeProto, FunctorProto, QuantParamProto, ScalarGraphHolderProto, ScalarNodeProto, SeqInfoField,
+    TensorProto, kind,
+};
 use crate::textual;
 use crate::{
-    Attributes, CompositeKind, DataType, Monad, QuantParam, RawTensor, Result, SequenceType, TensorType,
-    Type, Value,
+    Attributes, CompositeKind, DataType, Functor, Monad, ObjectKind, QuantParam, RawTensor, Result,
+    ScalarGraph, ScalarNode, SequenceType, TensorType, Type, Value,
 };
+
+const ATTRIBUTE: Fields = Fields::of(&[1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 15, 16, 17, 18, 19, 20]);
+/// Of a tensor that is a part of something else, and has no name.
+pub(crate) const PART: Fields = Fields::of(&[1, 2, 9, 16]);
+const TENSOR: Fields = Fields::of(&[1, 2, 7, 9, 13, 16, 17]);
+const QUANT_PARAM: Fields = Fields::of(&[1, 2]);
+const FUNCTOR: Fields = Fields::of(&[1, 2, 3]);
 
 /// Tensors of a higher rank are refused; MindSpore's operators stop far below.
 const MAX_RANK: usize = 32;
@@ -25,8 +35,9 @@ pub(crate) fn attributes<'a>(
     let mut values = BTreeMap::new();
     for place in places {
         let proto: AttributeProto = place.decode()?;
-        let name = place.text("name", &proto.name)?;
-        values.insert(name, value(&place, &proto)?);
+        let name = place.text(&proto.name);
+        let replaced = values.insert(name, value(&place, &proto)?);
+        place.clip(replaced.is_some());
     }
     Ok(Attributes::new(owner.clone(), values))
 }
@@ -36,19 +47,25 @@ pub(crate) fn value(place: &Place<'_>, proto: &AttributeProto) -> Result<Value> 
     if let Some(form) = textual_form(place, proto)? {
         return textual::value(place, proto, &form);
     }
+    place.clip_to(ATTRIBUTE);
     match proto.kind.unwrap_or(0) {
         0 => Err(place.invalid("the attribute has no type")),
         kind::TENSOR | kind::TENSORS => tensors(place, proto),
-        kind::TUPLE => Ok(Value::Tuple(values(place, proto)?)),
-        kind::LIST => Ok(Value::List(values(place, proto)?)),
+        kind::TUPLE => Ok(Value::Tuple(values(place, &proto.values)?)),
+        kind::LIST => Ok(Value::List(values(place, &proto.values)?)),
         kind::DICT => Ok(Value::Dict(entries(place, proto)?)),
         kind::UMONAD => Ok(Value::Monad(Monad::Memory)),
         kind::IOMONAD => Ok(Value::Monad(Monad::Io)),
         kind::NONE => Ok(Value::None),
         kind::TYPE_NULL => Ok(Value::Type { dtype: DataType::Undefined, tensor: false }),
         kind::PRIMITIVECLOSURE | kind::FUNCGRAPHCLOSURE | kind::PARTIALCLOSURE => {
-            Ok(Value::Function(place.text("s", &proto.s)?))
+            Ok(Value::Function(place.text(&proto.s)))
         }
+        kind::CLASS_TYPE => Ok(object(ObjectKind::Class, place, proto)),
+        kind::NAME_SPACE => Ok(object(ObjectKind::Namespace, place, proto)),
+        kind::SYMBOL => Ok(object(ObjectKind::Symbol, place, proto)),
+        kind::FUNCTOR => functor(place, proto),
+        kind::SCALAR_GRAPH_HOLDER => scalar_graph(place, proto),
         _ => scalar(place, proto, None),
     }
 }
@@ -58,6 +75,7 @@ pub(crate) fn ty(place: &Place<'_>, proto: &AttributeProto) -> Result<Type> {
     if let Some(form) = textual_form(place, proto)? {
         return textual::ty(place, proto, &form);
     }
+    place.clip_to(ATTRIBUTE);
     let number = proto.kind.unwrap_or(0);
     Ok(match number {
         kind::TENSOR | kind::TENSORS => {
@@ -81,7 +99,7 @@ pub(crate) fn ty(place: &Place<'_>, proto: &AttributeProto) -> Result<Type> {
         kind::TUPLE => Type::Tuple(sequence(place, proto)?),
         kind::LIST => Type::List(sequence(place, proto)?),
         kind::PRIMITIVECLOSURE | kind::FUNCGRAPHCLOSURE | kind::PARTIALCLOSURE => {
-            Type::Function(place.text("s", &proto.s)?)
+            Type::Function(place.text(&proto.s))
         }
         kind::UNIONFUNCCLOSURE => Type::Union(types(place, proto)?),
         kind::CSR_TENSOR => composite(CompositeKind::Csr, place, proto)?,
@@ -90,10 +108,14 @@ pub(crate) fn ty(place: &Place<'_>, proto: &AttributeProto) -> Result<Type> {
         kind::MAP_TENSOR => composite(CompositeKind::Map, place, proto)?,
         kind::FLOAT..=kind::BFLOAT16 => match DataType::from_number(number) {
             Some(dtype) => Type::Scalar(dtype),
-            None => Type::Other(format!("type {number}").into()),
+            None => opaque_type(place, number),
         },
-        _ => Type::Other(format!("type {number}").into()),
+        _ => opaque_type(place, number),
     })
+}
+
+fn opaque_type(place: &Place<'_>, kind: i32) -> Type {
+    Type::Opaque { kind, data: place.bytes().clone() }
 }
 
 /// The dims and element type of a tensor that need not have data.
@@ -107,8 +129,10 @@ pub(crate) fn tensor_type(place: &Place<'_>, proto: &TensorProto) -> Result<Tens
         )));
     }
     let ref_key = proto.ref_key.as_ref().filter(|key| !key.is_empty());
-    let ref_key = ref_key.map(|key| place.field("ref_key", key).as_text().map(Arc::from)).transpose()?;
-    Ok(TensorType { dtype: data_type(place, proto)?, dims: proto.dims.clone(), ref_key })
+    let ref_key = ref_key.map(|key| place.field("ref_key", key).as_text());
+    place.clip_to(TENSOR);
+    let name = place.text(&proto.name);
+    Ok(TensorType { dtype: data_type(place, proto)?, dims: proto.dims.clone(), ref_key, name })
 }
 
 /// A tensor with its data, whose size is checked.
@@ -121,6 +145,9 @@ pub(crate) fn raw_tensor(place: &Place<'_>, proto: &TensorProto, data: &Bytes) -
 
 /// Bytes of a dense tensor; `None` for element types without a fixed size.
 pub(crate) fn size_bytes(place: &Place<'_>, dtype: DataType, dims: &[usize]) -> Result<Option<usize>> {
+    if dtype == DataType::Undefined {
+        return Err(place.invalid("a tensor with data needs an element type (data_type)"));
+    }
     let elements = mslite_tensor::num_elements(dims)
         .ok_or_else(|| place.invalid(format!("extents {dims:?} are too large")))?;
     let Some(dtype) = dtype.dtype() else {
@@ -184,6 +211,7 @@ pub(crate) fn opaque(place: &Place<'_>, number: i32) -> Value {
 /// The value of a tensor message: data, a type, or quantisation records.
 pub(crate) fn tensor_value(place: &Place<'_>) -> Result<Value> {
     let proto: TensorProto = place.decode()?;
+    place.clip_to(TENSOR);
     let Some(data) = &proto.raw_data else {
         return dataless(place, &proto);
     };
@@ -209,7 +237,7 @@ fn dataless(place: &Place<'_>, proto: &TensorProto) -> Result<Value> {
 
 fn textual_form(place: &Place<'_>, proto: &AttributeProto) -> Result<Option<Arc<str>>> {
     match &proto.ref_attr_name {
-        Some(form) if !form.is_empty() => Ok(Some(place.field("ref_attr_name", form).as_text()?.into())),
+        Some(form) if !form.is_empty() => Ok(Some(place.field("ref_attr_name", form).as_utf8()?.into())),
         _ => Ok(None),
     }
 }
@@ -226,9 +254,9 @@ fn tensors(place: &Place<'_>, proto: &AttributeProto) -> Result<Value> {
     }
 }
 
-fn values(place: &Place<'_>, proto: &AttributeProto) -> Result<Vec<Value>> {
-    let mut values = Vec::with_capacity(proto.values.len());
-    for (i, bytes) in proto.values.iter().enumerate() {
+fn values(place: &Place<'_>, encoded: &[Bytes]) -> Result<Vec<Value>> {
+    let mut values = Vec::with_capacity(encoded.len());
+    for (i, bytes) in encoded.iter().enumerate() {
         let place = place.entry("values", i, bytes);
         values.push(value(&place, &place.decode()?)?);
     }
@@ -244,9 +272,39 @@ fn entries(place: &Place<'_>, proto: &AttributeProto) -> Result<Vec<(Arc<str>, V
             return Err(place.invalid("a dictionary entry holds exactly one value"));
         };
         let held = place.entry("values", 0, held);
-        entries.push((place.text("name", &entry.name)?, value(&held, &held.decode()?)?));
+        entries.push((place.text(&entry.name), value(&held, &held.decode()?)?));
     }
     Ok(entries)
+}
+
+fn object(kind: ObjectKind, place: &Place<'_>, proto: &AttributeProto) -> Value {
+    Value::Object { kind, name: place.text(&proto.s) }
+}
+
+fn functor(place: &Place<'_>, proto: &AttributeProto) -> Result<Value> {
+    let Some(bytes) = &proto.functor else {
+        return Err(place.invalid("the functor is missing"));
+    };
+    let place = place.field("functor", bytes);
+    let proto: FunctorProto = place.decode()?;
+    place.clip_to(FUNCTOR);
+    let values = values(&place, &proto.values)?;
+    Ok(Value::Functor(Functor { kind: proto.kind.unwrap_or(0), name: place.text(&proto.name), values }))
+}
+
+fn scalar_graph(place: &Place<'_>, proto: &AttributeProto) -> Result<Value> {
+    let Some(bytes) = &proto.graph_holder else {
+        return Err(place.invalid("the scalar graph is missing"));
+    };
+    let place = place.field("graph_holder", bytes);
+    let proto: ScalarGraphHolderProto = place.decode()?;
+    let mut nodes = Vec::new();
+    for (i, bytes) in proto.scalar_node.iter().enumerate() {
+        let node: ScalarNodeProto = place.entry("scalar_node", i, bytes).decode()?;
+        let op = node.scalar_op_type.unwrap_or(0);
+        nodes.push(ScalarNode { op, inputs: node.in_index, values: node.value });
+    }
+    Ok(Value::ScalarGraph(ScalarGraph { nodes, input_shapes: proto.input_shape_index }))
 }
 
 fn types(place: &Place<'_>, proto: &AttributeProto) -> Result<Vec<Type>> {
@@ -288,10 +346,11 @@ fn tensor_types(place: &Place<'_>, proto: &AttributeProto) -> Result<Vec<TensorT
 
 fn quant_param(place: &Place<'_>) -> Result<QuantParam> {
     let proto: QuantParamProto = place.decode()?;
+    place.clip_to(QUANT_PARAM);
     if proto.quant_algo_name.is_none() {
         return Err(place.invalid("the quantisation record names no algorithm"));
     }
-    let algorithm = place.text("quant_algo_name", &proto.quant_algo_name)?;
+    let algorithm = place.text(&proto.quant_algo_name);
     let places = proto.attribute.iter().enumerate().map(|(i, bytes)| place.entry("attribute", i, bytes));
     Ok(QuantParam { attributes: attributes(&algorithm, places)?, algorithm })
 }

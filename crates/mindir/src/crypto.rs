@@ -2,17 +2,19 @@
 //! for AES-GCM, a tag.
 
 use std::fmt;
+use std::io;
+use std::num::NonZero;
 use std::path::Path;
+use std::sync::Mutex;
+use std::thread;
 
-use aes::cipher::block_padding::Pkcs7;
-use aes::cipher::consts::{U12, U16};
-use aes::cipher::{BlockModeDecrypt, KeyIvInit};
-use aes::{Aes128, Aes192, Aes256};
-use aes_gcm::aead::{AeadInOut, Nonce, Tag};
-use aes_gcm::{AesGcm, KeyInit};
-use sm4::Sm4;
+use bytes::Bytes;
 
-use crate::{Error, Result};
+use crate::{Error, Result, cipher, file};
+
+/// Plain bytes in a record, at most.
+pub(crate) const RECORD_SIZE: usize = 64 << 20;
+const IV_SIZE: usize = 16;
 
 /// How a file is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,14 +28,12 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Every mode.
+    pub const ALL: [Mode; 3] = [Mode::AesGcm, Mode::AesCbc, Mode::Sm4Cbc];
+
     /// The mode whose magic number the bytes start with, if they do.
     pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
-        match bytes {
-            [0xd8, 0x5e, 0x3a, 0x7f, ..] => Some(Mode::AesGcm),
-            [0xd9, 0x5e, 0x3a, 0x7f, ..] => Some(Mode::AesCbc),
-            [0xda, 0x5e, 0x3a, 0x7f, ..] => Some(Mode::Sm4Cbc),
-            _ => None,
-        }
+        Mode::ALL.into_iter().find(|mode| bytes.starts_with(&mode.magic()))
     }
 
     /// Name as MindSpore spells it.
@@ -56,6 +56,15 @@ impl Mode {
         matches!((self, size), (_, 16) | (Mode::AesGcm | Mode::AesCbc, 24 | 32))
     }
 
+    const fn magic(self) -> [u8; 4] {
+        let first = match self {
+            Mode::AesGcm => 0xd8,
+            Mode::AesCbc => 0xd9,
+            Mode::Sm4Cbc => 0xda,
+        };
+        [first, 0x5e, 0x3a, 0x7f]
+    }
+
     const fn tag_size(self) -> usize {
         if matches!(self, Mode::AesGcm) { 16 } else { 0 }
     }
@@ -73,7 +82,7 @@ impl std::str::FromStr for Mode {
     /// Reads `AES-GCM`, `aes_gcm` and the like.
     fn from_str(text: &str) -> Result<Self, String> {
         let name = text.to_ascii_uppercase().replace('_', "-");
-        [Mode::AesGcm, Mode::AesCbc, Mode::Sm4Cbc]
+        Mode::ALL
             .into_iter()
             .find(|mode| mode.name() == name)
             .ok_or_else(|| format!("{text:?} is not AES-GCM, AES-CBC or SM4-CBC"))
@@ -89,6 +98,14 @@ impl Key {
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Key(bytes.into())
     }
+
+    /// Fails when the mode takes no key of this size.
+    pub(crate) fn check(&self, mode: Mode, path: &Path) -> Result<()> {
+        match mode.takes_key_of(self.0.len()) {
+            true => Ok(()),
+            false => Err(Error::KeySize { file: path.to_owned(), mode, size: self.0.len() }),
+        }
+    }
 }
 
 impl fmt::Debug for Key {
@@ -97,31 +114,92 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Decrypts a whole file: the contents of its records, one after the other.
-pub(crate) fn decrypt(file: &Path, bytes: &[u8], mode: Mode, key: &Key) -> Result<Vec<u8>> {
-    if !mode.takes_key_of(key.0.len()) {
-        return Err(Error::KeySize { file: file.to_owned(), mode, size: key.0.len() });
-    }
-    let mut plain = Vec::with_capacity(bytes.len());
+/// Decrypts a whole file, several records at a time: their contents, one after the other.
+pub(crate) fn decrypt(path: &Path, bytes: &[u8], mode: Mode, key: &Key) -> Result<Bytes> {
+    key.check(mode, path)?;
+    let key = &*key.0;
+    let mut records = Vec::new();
     let mut rest = bytes;
     while !rest.is_empty() {
         let offset = (bytes.len() - rest.len()) as u64;
-        let fail =
-            |reason: &str| Error::Decrypt { file: file.to_owned(), mode, offset, reason: reason.into() };
-        let record = Record::read(&mut rest, mode).map_err(fail)?;
-        record.append_to(&mut plain, mode, &key.0).map_err(fail)?;
+        let record = Record::read(&mut rest, mode, key, offset);
+        records.push(record.map_err(|reason| refused(path, mode, offset, reason))?);
     }
-    Ok(plain)
+    let size = records.iter().map(|record| record.size).sum();
+    let fail = |source| Error::Io { file: path.to_owned(), action: "decrypt", source };
+    let mut plain = file::allocate(size).map_err(fail)?;
+    match decrypt_all(&records, &mut plain[..size], mode, key) {
+        None => Ok(Bytes::from_owner(plain).slice(..size)),
+        Some(offset) => Err(refused(path, mode, offset, WRONG_KEY)),
+    }
+}
+
+/// Encrypts the contents of a record.
+pub(crate) fn encrypt(plain: &[u8], mode: Mode, key: &Key) -> io::Result<Vec<u8>> {
+    let mut iv = [0; IV_SIZE];
+    getrandom::fill(&mut iv)?;
+    let (tag, cipher) =
+        cipher::encrypt(plain, &iv, mode, &key.0).ok_or_else(|| io::Error::other("cannot encrypt"))?;
+    let number = |n: usize| (n as u32).to_le_bytes();
+    let mut record = Vec::with_capacity(cipher.len() + 48);
+    record.extend(mode.magic());
+    record.extend(tag);
+    record.extend(number(8 + IV_SIZE + cipher.len()));
+    record.extend(number(IV_SIZE));
+    record.extend(iv);
+    record.extend(number(cipher.len()));
+    record.extend(cipher);
+    Ok(record)
+}
+
+const WRONG_KEY: &str = "wrong key, or the file was changed";
+
+fn refused(path: &Path, mode: Mode, offset: u64, reason: &str) -> Error {
+    Error::Decrypt { file: path.to_owned(), mode, offset, reason: reason.into() }
+}
+
+/// Decrypts records into `plain`, which has just their size; the offset of the first that fails, if one does.
+fn decrypt_all(records: &[Record<'_>], plain: &mut [u8], mode: Mode, key: &[u8]) -> Option<u64> {
+    let mut rest = plain;
+    let jobs = records.iter().map(|record| {
+        let (part, tail) = std::mem::take(&mut rest).split_at_mut(record.size);
+        rest = tail;
+        (record, part)
+    });
+    let jobs: Vec<_> = jobs.collect();
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(jobs.len());
+    let jobs = Mutex::new(jobs.into_iter());
+    let next = || jobs.lock().ok()?.next();
+    let work = || {
+        let mut failed = None;
+        while let Some((record, part)) = next() {
+            if cipher::decrypt(record.cipher, record.iv, record.tag, mode, key, part).is_none() {
+                failed = failed.or(Some(record.offset));
+            }
+        }
+        failed
+    };
+    if threads < 2 {
+        return work();
+    }
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().filter_map(|worker| worker.join().ok().flatten()).min()
+    })
 }
 
 struct Record<'a> {
+    /// Where it starts in the file.
+    offset: u64,
     tag: &'a [u8],
     iv: &'a [u8],
     cipher: &'a [u8],
+    /// Plain bytes.
+    size: usize,
 }
 
 impl<'a> Record<'a> {
-    fn read(rest: &mut &'a [u8], mode: Mode) -> Result<Self, &'static str> {
+    fn read(rest: &mut &'a [u8], mode: Mode, key: &[u8], offset: u64) -> Result<Self, &'static str> {
         const CUT: &str = "the record is cut off";
         if Mode::of_bytes(rest) != Some(mode) {
             return Err("the record does not start with the magic number of the first one");
@@ -130,7 +208,7 @@ impl<'a> Record<'a> {
         let tag = take(rest, mode.tag_size()).ok_or(CUT)?;
         let block_len = take_u32(rest).ok_or(CUT)?;
         let iv_len = take_u32(rest).ok_or(CUT)?;
-        if iv_len != 16 {
+        if iv_len != IV_SIZE {
             return Err("the initialisation vector does not have 16 bytes");
         }
         let iv = take(rest, iv_len).ok_or(CUT)?;
@@ -138,54 +216,10 @@ impl<'a> Record<'a> {
         if Some(block_len) != cipher_len.checked_add(8 + iv_len) {
             return Err("the lengths in the record's header contradict each other");
         }
-        Ok(Record { tag, iv, cipher: take(rest, cipher_len).ok_or(CUT)? })
+        let cipher = take(rest, cipher_len).ok_or(CUT)?;
+        let size = cipher::plain_size(cipher, iv, mode, key).ok_or(WRONG_KEY)?;
+        Ok(Record { offset, tag, iv, cipher, size })
     }
-
-    fn append_to(&self, plain: &mut Vec<u8>, mode: Mode, key: &[u8]) -> Result<(), &'static str> {
-        let start = plain.len();
-        plain.extend_from_slice(self.cipher);
-        let data = &mut plain[start..];
-        let size = match mode {
-            Mode::AesGcm => self.open_gcm(key, data),
-            Mode::AesCbc => match key.len() {
-                16 => open_cbc::<cbc::Decryptor<Aes128>>(key, self.iv, data),
-                24 => open_cbc::<cbc::Decryptor<Aes192>>(key, self.iv, data),
-                _ => open_cbc::<cbc::Decryptor<Aes256>>(key, self.iv, data),
-            },
-            Mode::Sm4Cbc => open_cbc::<cbc::Decryptor<Sm4>>(key, self.iv, data),
-        };
-        plain.truncate(start + size.ok_or("wrong key, or the file was changed")?);
-        Ok(())
-    }
-
-    /// MindSpore uses the first 12 of the 16 bytes as the nonce; by the book it would be all 16.
-    fn open_gcm(&self, key: &[u8], data: &mut [u8]) -> Option<usize> {
-        let short = &self.iv[..12];
-        match key.len() {
-            16 => open_gcm::<AesGcm<Aes128, U12>>(key, short, self.tag, data)
-                .or_else(|| open_gcm::<AesGcm<Aes128, U16>>(key, self.iv, self.tag, data)),
-            24 => open_gcm::<AesGcm<Aes192, U12>>(key, short, self.tag, data)
-                .or_else(|| open_gcm::<AesGcm<Aes192, U16>>(key, self.iv, self.tag, data)),
-            _ => open_gcm::<AesGcm<Aes256, U12>>(key, short, self.tag, data)
-                .or_else(|| open_gcm::<AesGcm<Aes256, U16>>(key, self.iv, self.tag, data)),
-        }
-    }
-}
-
-/// Decrypts in place; leaves the data alone when the tag does not fit.
-fn open_gcm<C: KeyInit + AeadInOut>(key: &[u8], nonce: &[u8], tag: &[u8], data: &mut [u8]) -> Option<usize> {
-    let cipher = C::new_from_slice(key).ok()?;
-    let nonce = Nonce::<C>::try_from(nonce).ok()?;
-    let tag = Tag::<C>::try_from(tag).ok()?;
-    let size = data.len();
-    cipher.decrypt_inout_detached(&nonce, b"", data.into(), &tag).ok()?;
-    Some(size)
-}
-
-/// Decrypts in place, and returns the size without padding.
-fn open_cbc<C: KeyIvInit + BlockModeDecrypt>(key: &[u8], iv: &[u8], data: &mut [u8]) -> Option<usize> {
-    let cipher = C::new_from_slices(key, iv).ok()?;
-    Some(cipher.decrypt_padded::<Pkcs7>(data).ok()?.len())
 }
 
 fn take<'a>(rest: &mut &'a [u8], size: usize) -> Option<&'a [u8]> {

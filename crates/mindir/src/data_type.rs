@@ -98,6 +98,30 @@ impl DataType {
     }
 }
 
+impl From<DType> for DataType {
+    fn from(dtype: DType) -> Self {
+        match dtype {
+            DType::F32 => DataType::Float32,
+            DType::U8 => DataType::Uint8,
+            DType::I8 => DataType::Int8,
+            DType::U16 => DataType::Uint16,
+            DType::I16 => DataType::Int16,
+            DType::I32 => DataType::Int32,
+            DType::I64 => DataType::Int64,
+            DType::Bool => DataType::Bool,
+            DType::F16 => DataType::Float16,
+            DType::F64 => DataType::Float64,
+            DType::U32 => DataType::Uint32,
+            DType::U64 => DataType::Uint64,
+            DType::C64 => DataType::Complex64,
+            DType::C128 => DataType::Complex128,
+            DType::BF16 => DataType::Bfloat16,
+            // The format has no number for what may be added.
+            _ => DataType::Undefined,
+        }
+    }
+}
+
 impl fmt::Display for DataType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.dtype(), self) {
@@ -156,7 +180,9 @@ mod tests {
     #[test]
     fn numbers_round_trip_except_the_second_double() {
         for number in (0..=18).filter(|&n| n != 17) {
-            assert_eq!(DataType::from_number(number).unwrap().number(), number);
+            let dtype = DataType::from_number(number).unwrap();
+            assert_eq!(dtype.number(), number);
+            assert!(dtype.dtype().is_none_or(|of_tensors| DataType::from(of_tensors) == dtype));
         }
         assert_eq!(DataType::from_number(17), Some(DataType::Float64));
         assert_eq!(DataType::from_number(19), None);

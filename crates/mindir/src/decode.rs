@@ -1,15 +1,17 @@
 //! From messages to the model: names, graphs, nodes, and the checks that span them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::attribute::{
-    attributes, data_type, fixed_dims, quantization, raw_tensor, size_bytes, tensor_type, ty, value,
+    PART, attributes, data_type, fixed_dims, quantization, raw_tensor, size_bytes, tensor_type, ty, value,
 };
-use crate::place::Place;
+use crate::layout::layouts;
+use crate::names::Names;
+use crate::place::{Fields, Place, Source};
 use crate::proto::{
     AttributeProto, GraphProto, MapTensorProto, ModelProto, NodeProto, PrimitiveProto, TensorProto,
     UserInfoEntry, ValueInfoProto,
@@ -23,9 +25,22 @@ use crate::{
 /// Run Python code of the file; MindSpore refuses them, too.
 const UNSAFE_OPERATORS: [&str; 3] = ["PyExecute", "PyInterpret", "PyFunc"];
 
+/// Before the type of an operator that promotes its operands.
+pub(crate) const PROMOTES: &str = "S-Prim-";
+
+// The fields that have a place in the model; all others are kept as they are.
+const MODEL: Fields = Fields::of(&[1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14]);
+const GRAPH: Fields = Fields::of(&[1, 2, 3, 5, 6, 8, 10]);
+const NODE: Fields = Fields::of(&[1, 2, 3, 4, 5, 7, 8, 9]);
+const PRIMITIVE: Fields = Fields::of(&[1, 2, 3, 4, 5]);
+const VALUE_INFO: Fields = Fields::of(&[1, 2, 4, 5]);
+const PARAMETER: Fields = Fields::of(&[1, 2, 7, 9, 12, 13, 16, 17]);
+const MAP_PARAMETER: Fields = Fields::of(&[1, 2, 3, 4, 5]);
+
 /// Decodes and checks a whole model.
 pub(crate) fn decode_model(file: &Path, bytes: &Bytes, weights: Weights<'_>) -> Result<Model> {
-    let root = Place::root(file, bytes);
+    let source = Source::new(file, bytes);
+    let root = Place::root(&source);
     if bytes.is_empty() {
         return Err(root.invalid("the file is empty"));
     }
@@ -37,25 +52,27 @@ pub(crate) fn decode_model(file: &Path, bytes: &Bytes, weights: Weights<'_>) -> 
         return Err(root.unsupported("big-endian data"));
     }
     let mut decoder =
-        Decoder { weights, symbols: HashMap::new(), primitives: Vec::new(), arities: Vec::new() };
+        Decoder { weights, names: Names::default(), primitives: Vec::new(), arities: Vec::new(), clipped: 0 };
     decoder.primitives(&root, &proto)?;
     let level = level(&root, &proto, &decoder.primitives)?;
     let mut graphs = decoder.graphs(&root, entry, &proto.functions)?;
     let functions = graphs.split_off(1);
     Ok(Model {
-        format_version: root.text("ir_version", &proto.ir_version)?,
-        producer: root.text("producer_name", &proto.producer_name)?,
-        producer_version: root.text("producer_version", &proto.producer_version)?,
-        model_version: root.text("model_version", &proto.model_version)?,
+        format_version: root.text(&proto.ir_version),
+        producer: root.text(&proto.producer_name),
+        producer_version: root.text(&proto.producer_version),
+        model_version: root.text(&proto.model_version),
         level,
         graph: graphs.remove(0),
         functions,
         primitives: decoder.primitives,
         user_info: user_info(&root, &proto)?,
-        warnings: warnings(&proto),
+        layouts: layouts(&root, &proto)?,
+        warnings: warnings(&proto, source.clipped() + decoder.clipped),
+        extra: root.extra(MODEL),
         preprocessor: proto.preprocessor,
         encryption: None,
-        symbols: decoder.symbols,
+        names: decoder.names,
     })
 }
 
@@ -72,7 +89,7 @@ fn level(root: &Place<'_>, proto: &ModelProto, primitives: &[Arc<Primitive>]) ->
     }
 }
 
-fn warnings(proto: &ModelProto) -> Vec<String> {
+fn warnings(proto: &ModelProto, clipped: usize) -> Vec<String> {
     let absent = |field: &Option<Bytes>| field.as_ref().is_none_or(|text| text.is_empty());
     let mut warnings = Vec::new();
     if absent(&proto.producer_name) {
@@ -80,6 +97,12 @@ fn warnings(proto: &ModelProto) -> Vec<String> {
     }
     if absent(&proto.model_version) {
         warnings.push("the file does not say which release wrote it (model_version)".to_owned());
+    }
+    if clipped > 0 {
+        warnings.push(format!(
+            "{clipped} values, types or nodes hold more than is understood (unknown fields, names that occur \
+             twice); that is dropped"
+        ));
     }
     warnings
 }
@@ -89,18 +112,20 @@ fn user_info(root: &Place<'_>, proto: &ModelProto) -> Result<BTreeMap<String, St
     for (i, bytes) in proto.user_info.iter().enumerate() {
         let place = root.entry("user_info", i, bytes);
         let entry: UserInfoEntry = place.decode()?;
-        let key = place.field("key", &entry.key).as_text()?;
-        info.insert(key.to_owned(), place.field("value", &entry.value).as_text()?.to_owned());
+        let key = place.field("key", &entry.key).as_text();
+        info.insert(key.to_string(), place.field("value", &entry.value).as_text().to_string());
     }
     Ok(info)
 }
 
 struct Decoder<'a> {
     weights: Weights<'a>,
-    symbols: HashMap<Symbol, Definition>,
+    names: Names,
     primitives: Vec<Arc<Primitive>>,
     /// Number of inputs of each graph.
     arities: Vec<usize>,
+    /// Messages that lost fields in files beside the graph file.
+    clipped: usize,
 }
 
 impl Decoder<'_> {
@@ -108,8 +133,8 @@ impl Decoder<'_> {
         for (i, bytes) in proto.primitives.iter().enumerate() {
             let place = root.entry("primitives", i, bytes);
             let proto: PrimitiveProto = place.decode()?;
-            let symbol = self.define(&place, place.text("name", &proto.name)?, Definition::Primitive(i))?;
-            let op_type = op_type(&place, &place.text("op_type", &proto.op_type)?)?;
+            let symbol = self.define(&place, place.text(&proto.name), Definition::Primitive(i))?;
+            let (op_type, promotes) = op_type(&place, &place.text(&proto.op_type))?;
             let attribute = proto.attribute.iter().enumerate();
             self.primitives.push(Arc::new(Primitive {
                 symbol,
@@ -118,8 +143,10 @@ impl Decoder<'_> {
                     _ => PrimitiveKind::Attribute,
                 },
                 attributes: attributes(&op_type, attribute.map(|(i, a)| place.entry("attribute", i, a)))?,
-                instance_name: place.text("instance_name", &proto.instance_name)?,
+                instance_name: place.text(&proto.instance_name),
+                extra: place.extra(PRIMITIVE),
                 op_type,
+                promotes,
             }));
         }
         Ok(())
@@ -135,7 +162,7 @@ impl Decoder<'_> {
         for number in 0..=functions.len() {
             let place = place(number);
             let proto: GraphProto = place.decode()?;
-            let name = self.define(&place, place.text("name", &proto.name)?, Definition::Graph(number))?;
+            let name = self.define(&place, place.text(&proto.name), Definition::Graph(number))?;
             self.arities.push(proto.input.len());
             heads.push((proto, name));
         }
@@ -153,6 +180,7 @@ impl Decoder<'_> {
             map_parameters: Vec::new(),
             nodes: Vec::new(),
             outputs: Vec::new(),
+            extra: place.extra(GRAPH),
         };
         for (index, bytes) in proto.input.iter().enumerate() {
             graph.inputs.push(self.input(&place.entry("input", index, bytes), number, index)?);
@@ -172,17 +200,19 @@ impl Decoder<'_> {
 
     fn input(&mut self, place: &Place<'_>, graph: usize, index: usize) -> Result<Input> {
         let proto: ValueInfoProto = place.decode()?;
-        let symbol = place.text("name", &proto.name)?;
+        let symbol = place.text(&proto.name);
         let symbol = self.define(place, symbol, Definition::Input { graph, index })?;
         let (name, ty) = value_info(place, &proto, &symbol)?;
-        Ok(Input { symbol, name, ty })
+        let (denotation, extra) = (place.text(&proto.denotation), place.extra(VALUE_INFO));
+        Ok(Input { symbol, name, ty, denotation, extra })
     }
 
     fn output(&self, place: &Place<'_>) -> Result<Output> {
         let proto: ValueInfoProto = place.decode()?;
-        let (symbol, _) = self.resolve(place, &place.text("name", &proto.name)?)?;
+        let (symbol, _) = self.resolve(place, &place.text(&proto.name))?;
         let (name, ty) = value_info(place, &proto, &symbol)?;
-        Ok(Output { symbol, name, ty })
+        let (denotation, extra) = (place.text(&proto.denotation), place.extra(VALUE_INFO));
+        Ok(Output { symbol, name, ty, denotation, extra })
     }
 
     fn parameters(
@@ -207,11 +237,13 @@ impl Decoder<'_> {
 
     fn legacy_parameters(&mut self, parameters: &mut Vec<Parameter>) -> Result<()> {
         for (path, bytes) in self.weights.legacy_files()? {
-            let root = Place::root(&path, &bytes);
+            let source = Source::new(&path, &bytes);
+            let root = Place::root(&source);
             let proto: GraphProto = root.decode()?;
             for (i, bytes) in proto.parameter.iter().enumerate() {
                 self.parameter(&root.entry("parameter", i, bytes), 0, parameters)?;
             }
+            self.clipped += source.clipped();
         }
         Ok(())
     }
@@ -219,14 +251,16 @@ impl Decoder<'_> {
     fn parameter(&mut self, place: &Place<'_>, graph: usize, parameters: &mut Vec<Parameter>) -> Result<()> {
         let proto: TensorProto = place.decode()?;
         let definition = Definition::Parameter { graph, index: parameters.len() };
-        let symbol = self.define(place, place.text("name", &proto.name)?, definition)?;
+        let symbol = self.define(place, place.text(&proto.name), definition)?;
         if let Some(compression @ 1..) = proto.compression_type {
             return Err(place.unsupported(format!("weight compression (compression_type {compression})")));
         }
         parameters.push(Parameter {
             name: after_first_colon(&symbol).into(),
             data: self.parameter_data(place, &proto)?,
+            ref_key: proto.ref_key.as_ref().map(|key| place.field("ref_key", key).as_text()),
             quantization: quantization(place, &proto)?,
+            extra: place.extra(PARAMETER),
             symbol,
         });
         Ok(())
@@ -234,6 +268,7 @@ impl Decoder<'_> {
 
     fn parameter_data(&mut self, place: &Place<'_>, proto: &TensorProto) -> Result<RawTensor> {
         if let Some(data) = &proto.raw_data {
+            place.clip(proto.external_data.is_some());
             return raw_tensor(place, proto, data);
         }
         let Some(external) = &proto.external_data else {
@@ -257,11 +292,12 @@ impl Decoder<'_> {
     fn map_parameter(&mut self, place: &Place<'_>, graph: usize, index: usize) -> Result<MapParameter> {
         let proto: MapTensorProto = place.decode()?;
         let definition = Definition::MapParameter { graph, index };
-        let symbol = self.define(place, place.text("name", &proto.name)?, definition)?;
+        let symbol = self.define(place, place.text(&proto.name), definition)?;
         let part = |name, bytes: &Option<Bytes>| {
             let bytes = bytes.as_ref().ok_or_else(|| place.invalid(format!("the hash map has no {name}")))?;
             let place = place.field(name, bytes);
             let proto: TensorProto = place.decode()?;
+            place.clip_to(PART);
             let data = proto.raw_data.as_ref().ok_or_else(|| place.invalid("the tensor has no data"))?;
             raw_tensor(&place, &proto, data)
         };
@@ -275,6 +311,7 @@ impl Decoder<'_> {
             keys: part("key_tensor", &proto.key_tensor)?,
             values: part("value_tensor", &proto.value_tensor)?,
             status: part("status_tensor", &proto.status_tensor)?,
+            extra: place.extra(MAP_PARAMETER),
             symbol,
         })
     }
@@ -284,29 +321,33 @@ impl Decoder<'_> {
         let [output] = &*proto.output else {
             return Err(place.invalid(format!("the node has {} outputs instead of one", proto.output.len())));
         };
-        let symbol: Symbol = place.field("output", output).as_text()?.into();
+        let symbol: Symbol = place.field("output", output).as_text();
+        place.clip(proto.name.as_ref().is_some_and(|name| name != output));
         let inputs = proto.input.iter().enumerate();
         let inputs: Vec<Symbol> = inputs
             .map(|(i, bytes)| {
                 let place = place.entry("input", i, bytes);
-                Ok(self.resolve(&place, place.as_text()?)?.0)
+                Ok(self.resolve(&place, &place.as_text())?.0)
             })
             .collect::<Result<_>>()?;
-        let op_type = place.text("op_type", &proto.op_type)?;
+        let op_type = place.text(&proto.op_type);
         let (kind, ty) = match &*op_type {
             "" => return Err(place.invalid("the node has no op_type")),
             "Constant" => (constant(place, &proto)?, None),
             op_type => self.call(place, &proto, op_type, inputs.len())?,
         };
+        self.check_partial(place, &kind, &inputs)?;
         Ok(Node {
             // Defined last: a node is not its own operand.
             symbol: self.define(place, symbol.clone(), Definition::Node { graph, index })?,
             name: between_colons(&symbol).into(),
             inputs,
             kind,
-            scope: place.text("domain", &proto.domain)?,
+            scope: place.text(&proto.domain),
             ty,
             attributes: entries(&symbol, place, "node_attr", &proto.node_attr)?,
+            primal_attributes: entries(&symbol, place, "primal_attr", &proto.primal_attr)?,
+            extra: place.extra(NODE),
         })
     }
 
@@ -338,24 +379,33 @@ impl Decoder<'_> {
             }
             _ => Callee::Closure(symbol),
         };
-        Ok((NodeKind::Call(callee), split_type(place, proto)?.0))
+        let (ty, rest) = split_type(place, proto)?;
+        place.clip(!rest.is_empty());
+        Ok((NodeKind::Call(callee), ty))
+    }
+
+    /// `Partial` binds arguments of a function, its first operand.
+    fn check_partial(&self, place: &Place<'_>, kind: &NodeKind, inputs: &[Symbol]) -> Result<()> {
+        match kind {
+            NodeKind::Call(Callee::Primitive(primitive)) if &*primitive.op_type == "Partial" => {}
+            _ => return Ok(()),
+        }
+        let function = inputs.first().and_then(|input| self.names.definition(input));
+        match function {
+            None | Some(Definition::Parameter { .. } | Definition::MapParameter { .. }) => {
+                Err(place.invalid("the first operand of Partial is no function"))
+            }
+            Some(_) => Ok(()),
+        }
     }
 
     fn define(&mut self, place: &Place<'_>, symbol: Symbol, definition: Definition) -> Result<Symbol> {
-        if symbol.is_empty() {
-            return Err(place.invalid("it has no name"));
-        }
-        if self.symbols.insert(symbol.clone(), definition).is_some() {
-            return Err(place.invalid(format!("the name {symbol:?} is defined twice")));
-        }
+        self.names.define(&symbol, definition).map_err(|reason| place.invalid(reason))?;
         Ok(symbol)
     }
 
     fn resolve(&self, place: &Place<'_>, name: &str) -> Result<(Symbol, Definition)> {
-        match self.symbols.get_key_value(name) {
-            Some((symbol, &definition)) => Ok((symbol.clone(), definition)),
-            None => Err(place.invalid(format!("{name:?} is not defined, or only further down"))),
-        }
+        self.names.resolve(name).map_err(|reason| place.invalid(reason))
     }
 }
 
@@ -372,6 +422,7 @@ fn constant(place: &Place<'_>, proto: &NodeProto) -> Result<NodeKind> {
     let Some(bytes) = proto.attribute.first() else {
         return Err(place.invalid("the constant has no value"));
     };
+    place.clip(proto.attribute.len() > 1);
     let place = place.entry("attribute", 0, bytes);
     let attribute: AttributeProto = place.decode()?;
     Ok(NodeKind::Constant(value(&place, &attribute)?))
@@ -379,12 +430,12 @@ fn constant(place: &Place<'_>, proto: &NodeProto) -> Result<NodeKind> {
 
 /// A primitive from a node that names the operator and carries its attributes.
 fn bare_primitive(place: &Place<'_>, proto: &NodeProto, name: &str) -> Result<(Primitive, Option<Type>)> {
-    let op_type = op_type(place, name)?;
+    let (op_type, promotes) = op_type(place, name)?;
     let (ty, rest) = split_type(place, proto)?;
     let rest = rest.iter().map(|&i| place.entry("attribute", i, &proto.attribute[i]));
     let attributes = attributes(&op_type, rest)?;
     let primitive = Primitive::new(op_type, PrimitiveKind::Attribute, attributes);
-    Ok((primitive, ty))
+    Ok((Primitive { promotes, ..primitive }, ty))
 }
 
 /// The type among a node's attributes, and the indices of the others.
@@ -407,15 +458,16 @@ fn split_type(place: &Place<'_>, proto: &NodeProto) -> Result<(Option<Type>, Vec
     Ok((found, rest))
 }
 
-fn op_type(place: &Place<'_>, name: &str) -> Result<Arc<str>> {
-    let name = name.strip_prefix("S-Prim-").unwrap_or(name);
+/// The operator type, and whether it promotes operands.
+fn op_type(place: &Place<'_>, text: &str) -> Result<(Arc<str>, bool)> {
+    let name = text.strip_prefix(PROMOTES).unwrap_or(text);
     if name.is_empty() {
         return Err(place.invalid("the primitive has no op_type"));
     }
     if UNSAFE_OPERATORS.contains(&name) {
         return Err(place.invalid(format!("the operator {name} runs code of the file, which is refused")));
     }
-    Ok(name.into())
+    Ok((name.into(), name.len() < text.len()))
 }
 
 /// Name for users and type of a graph's input or output.
@@ -424,19 +476,19 @@ fn value_info(
     proto: &ValueInfoProto,
     symbol: &Symbol,
 ) -> Result<(Arc<str>, Option<Type>)> {
+    let name = after_first_colon(symbol).into();
+    place.clip(proto.tensor.len() + usize::from(proto.attr_info.is_some()) > 1);
     if let Some(bytes) = proto.tensor.first() {
         let place = place.entry("tensor", 0, bytes);
-        let tensor: TensorProto = place.decode()?;
-        let public = place.text("name", &tensor.name)?;
-        let name = if public.is_empty() { after_first_colon(symbol).into() } else { public };
-        return Ok((name, Some(Type::Tensor(tensor_type(&place, &tensor)?))));
+        let ty = tensor_type(&place, &place.decode()?)?;
+        let name = if ty.name.is_empty() { name } else { ty.name.clone() };
+        return Ok((name, Some(Type::Tensor(ty))));
     }
-    let name = after_first_colon(symbol).into();
     if let Some(bytes) = &proto.attr_info {
         let place = place.field("attr_info", bytes);
         return Ok((name, Some(ty(&place, &place.decode()?)?)));
     }
-    let denotation = place.text("denotation", &proto.denotation)?;
+    let denotation = place.text(&proto.denotation);
     let ty = match &*denotation {
         "" => None,
         "UMonadType" => Some(Type::Monad(Monad::Memory)),

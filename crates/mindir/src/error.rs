@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::Mode;
 
-/// What can go wrong when a model is read.
+/// What can go wrong when a model is read or written.
 ///
 /// Every variant that concerns a file begins its message with the file's path.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +96,22 @@ pub enum Error {
         /// Where the record starts.
         offset: u64,
         /// What went wrong.
+        reason: String,
+    },
+    /// The graph file would be larger than readers take.
+    #[error("{}: the file would have {size} bytes; at most 2 GiB can be read: write the weights separately", file.display())]
+    TooLarge {
+        /// File.
+        file: PathBuf,
+        /// Bytes that it would have.
+        size: u64,
+    },
+    /// A model that was put together or changed in memory does not hold together.
+    #[error("{at}: {reason}")]
+    Inconsistent {
+        /// The symbol of what is at fault.
+        at: String,
+        /// What is wrong with it.
         reason: String,
     },
     /// An attribute is missing or has another type than it should.

@@ -3,9 +3,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::place::Place;
+use crate::place::{Place, Source};
 use crate::proto::{ParallelGroupItem, ParallelGroupMap};
-use crate::{Result, file};
+use crate::{OpenOptions, Result, file};
 
 /// Communication groups by name: the file that goes with models whose collectives use other groups than the one
 /// of all ranks.
@@ -26,7 +26,7 @@ impl GroupFile {
     /// name or ranks, or described twice.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        GroupFile::from_bytes(file::map(path)?, path)
+        GroupFile::from_bytes(file::map(path, &OpenOptions::new())?, path)
     }
 
     /// Reads the contents of a group file; errors name `path`.
@@ -34,13 +34,14 @@ impl GroupFile {
     /// # Errors
     /// As [`GroupFile::open`].
     pub fn from_bytes(bytes: Bytes, path: impl AsRef<Path>) -> Result<Self> {
-        let root = Place::root(path.as_ref(), &bytes);
+        let source = Source::new(path.as_ref(), &bytes);
+        let root = Place::root(&source);
         let proto: ParallelGroupMap = root.decode()?;
         let mut groups = BTreeMap::new();
         for (i, bytes) in proto.items.iter().enumerate() {
             let place = root.entry("parallel_group_map", i, bytes);
             let item: ParallelGroupItem = place.decode()?;
-            let name = place.text("group_name", &item.group_name)?.to_string();
+            let name = place.text(&item.group_name).to_string();
             let ranks = item.ranks.unwrap_or_default().dim;
             if name.is_empty() || ranks.is_empty() {
                 return Err(place.invalid("a group needs a name and ranks"));

@@ -1,16 +1,17 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use mslite_tensor::Tensor;
 
-use crate::{Attributes, DataType, Mode, QuantParam, RawTensor, Type, Value};
+use crate::names::Names;
+use crate::{Attributes, DataType, Mode, QuantParam, RawTensor, TensorLayout, Type, Value};
 
 /// Name of a primitive, function, input, parameter or node; unique in a model.
 pub type Symbol = Arc<str>;
 
 /// A model: an entry graph, and the functions and primitives that it uses.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Model {
     /// Textual version of the format (`ir_version`), such as `1.1`; may be empty.
@@ -31,17 +32,21 @@ pub struct Model {
     pub primitives: Vec<Arc<Primitive>>,
     /// Free metadata.
     pub user_info: BTreeMap<String, String>,
-    /// Description of a data pipeline, not decoded.
+    /// Description of a data pipeline, not decoded: see [`Model::preprocessing`].
     pub preprocessor: Option<Bytes>,
+    /// How tensors are spread over devices, in caches of the compiler.
+    pub layouts: Vec<TensorLayout>,
     /// How the file was encrypted, if it was.
     pub encryption: Option<Mode>,
     /// Oddities that do not keep the model from being used.
     pub warnings: Vec<String>,
-    pub(crate) symbols: HashMap<Symbol, Definition>,
+    /// Encoded fields that this type has no place for, written back as they are; so in all other types.
+    pub extra: Bytes,
+    pub(crate) names: Names,
 }
 
 /// A function: inputs, nodes in topological order, outputs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Graph {
     /// Symbol by which nodes call it.
@@ -59,10 +64,12 @@ pub struct Graph {
     pub outputs: Vec<Output>,
     /// Flags of the front end.
     pub attributes: Attributes,
+    /// Encoded fields that this type has no place for.
+    pub extra: Bytes,
 }
 
 /// A formal parameter of a graph.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Input {
     /// Symbol.
@@ -71,10 +78,14 @@ pub struct Input {
     pub name: Arc<str>,
     /// Type, if the file states one.
     pub ty: Option<Type>,
+    /// What the file calls the type in words, such as `Tuple`; usually empty for tensors.
+    pub denotation: Arc<str>,
+    /// Encoded fields that this type has no place for.
+    pub extra: Bytes,
 }
 
 /// A result of a graph.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Output {
     /// Symbol of the node, constant or input that is the result.
@@ -83,10 +94,14 @@ pub struct Output {
     pub name: Arc<str>,
     /// Type, if the file states one.
     pub ty: Option<Type>,
+    /// What the file calls the type in words, such as `Tuple`; usually empty for tensors.
+    pub denotation: Arc<str>,
+    /// Encoded fields that this type has no place for.
+    pub extra: Bytes,
 }
 
 /// A weight.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Parameter {
     /// Symbol.
@@ -95,12 +110,16 @@ pub struct Parameter {
     pub name: Arc<str>,
     /// Element type, extents and bytes.
     pub data: RawTensor,
+    /// Name by which types refer to it, usually its plain name; files of the Lite converter have none.
+    pub ref_key: Option<Symbol>,
     /// How it was quantised; empty when it was not.
     pub quantization: Vec<QuantParam>,
+    /// Encoded fields that this type has no place for.
+    pub extra: Bytes,
 }
 
 /// A weight that is a hash map.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct MapParameter {
     /// Symbol.
@@ -115,10 +134,12 @@ pub struct MapParameter {
     pub values: RawTensor,
     /// State per key.
     pub status: RawTensor,
+    /// Encoded fields that this type has no place for.
+    pub extra: Bytes,
 }
 
 /// A constant, or the application of a primitive or function.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Node {
     /// Symbol.
@@ -135,10 +156,14 @@ pub struct Node {
     pub ty: Option<Type>,
     /// Flags of the front end.
     pub attributes: Attributes,
+    /// Notes of the front end about what the node was made from.
+    pub primal_attributes: Attributes,
+    /// Encoded fields that this type has no place for.
+    pub extra: Bytes,
 }
 
 /// What a node computes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum NodeKind {
     /// A constant.
     Constant(Value),
@@ -147,7 +172,7 @@ pub enum NodeKind {
 }
 
 /// What a node calls.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Callee {
     /// A primitive.
     Primitive(Arc<Primitive>),
@@ -165,12 +190,17 @@ pub struct Primitive {
     pub symbol: Symbol,
     /// Operator type, such as `MatMul`.
     pub op_type: Arc<str>,
+    /// Whether operands of different element types are converted to a common one first (`S-Prim-` before the
+    /// operator type in the file).
+    pub promotes: bool,
     /// Where its arguments are.
     pub kind: PrimitiveKind,
     /// Attributes.
     pub attributes: Attributes,
     /// Name of the member that made it; may be empty.
     pub instance_name: Arc<str>,
+    /// Encoded fields that this type has no place for.
+    pub extra: Bytes,
 }
 
 /// Where a primitive has its arguments.
@@ -247,7 +277,7 @@ impl Model {
 
     /// Where a symbol is defined. Every symbol that occurs as an operand, callee or output has a definition.
     pub fn definition(&self, symbol: &str) -> Option<Definition> {
-        self.symbols.get(symbol).copied()
+        self.names.definition(symbol)
     }
 
     /// The node of this symbol, in whichever graph.
@@ -318,7 +348,15 @@ impl Primitive {
     /// A primitive outside any table: its symbol is its operator type.
     pub fn new(op_type: impl Into<Arc<str>>, kind: PrimitiveKind, attributes: Attributes) -> Self {
         let op_type = op_type.into();
-        Primitive { symbol: op_type.clone(), op_type, kind, attributes, instance_name: "".into() }
+        Primitive {
+            symbol: op_type.clone(),
+            attributes: attributes.owned_by(&op_type),
+            op_type,
+            promotes: false,
+            kind,
+            instance_name: "".into(),
+            extra: Bytes::new(),
+        }
     }
 
     /// Whether it writes to memory or does input or output, so that its place in the order matters.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::decode::decode_model;
-use crate::weights::Weights;
+use crate::weights::{Beside, WeightFiles, Weights};
 use crate::{Error, Key, Mode, Model, Result, crypto, file};
 
 /// How to open a model.
@@ -17,6 +17,11 @@ pub struct OpenOptions {
     pub key: Option<Key>,
     /// Encryption mode that the file must have; by default, the one that its magic number names.
     pub mode: Option<Mode>,
+    /// Whether to have the system read the files in the background right away, and not when they are used.
+    pub read_ahead: bool,
+    /// Whether to keep the files in memory, however scarce it gets (`mlock`). The system's limit for that is
+    /// often too low for weights; then opening fails.
+    pub lock: bool,
 }
 
 impl OpenOptions {
@@ -36,6 +41,18 @@ impl OpenOptions {
         self.mode = Some(mode);
         self
     }
+
+    /// With the files read in the background right away.
+    pub fn read_ahead(mut self) -> Self {
+        self.read_ahead = true;
+        self
+    }
+
+    /// With the files kept in memory.
+    pub fn lock(mut self) -> Self {
+        self.lock = true;
+        self
+    }
 }
 
 impl Model {
@@ -48,7 +65,7 @@ impl Model {
     /// Any of [`Error`] but [`Error::Attribute`].
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         let path = existing(path.as_ref());
-        Model::from_bytes(file::map(&path)?, &path, options)
+        Model::from_bytes(file::map(&path, options)?, &path, options)
     }
 
     /// Reads a model from the bytes of its graph file and checks it.
@@ -58,9 +75,24 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn from_bytes(bytes: Bytes, path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
+        let graph_file = path.as_ref();
+        Model::from_bytes_with(bytes, graph_file, options, &Beside { graph_file, options })
+    }
+
+    /// Reads a model from the bytes of its graph file, with separate weights from `weights`, and checks it.
+    /// Errors name `path`.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_bytes_with(
+        bytes: Bytes,
+        path: impl AsRef<Path>,
+        options: &OpenOptions,
+        weights: &dyn WeightFiles,
+    ) -> Result<Self> {
         let path = path.as_ref();
         let (plain, encryption) = decrypted(path, bytes, options)?;
-        let mut model = match decode_model(path, &plain, Weights::new(path, options)) {
+        let mut model = match decode_model(path, &plain, Weights::new(path, options, weights)) {
             Err(Error::Invalid { file, at, reason }) if is_unauthenticated(encryption) && file == path => {
                 let reason = format!("{reason}; the key may be wrong");
                 return Err(Error::Invalid { file, at, reason });
@@ -84,7 +116,7 @@ pub(crate) fn decrypted(path: &Path, bytes: Bytes, options: &OpenOptions) -> Res
         (Some(found), None, _) => Err(Error::KeyMissing { file: file(), found }),
         (Some(found), Some(key), _) => {
             let plain = crypto::decrypt(path, &bytes, found, key)?;
-            Ok((Bytes::from(plain), Some(found)))
+            Ok((plain, Some(found)))
         }
     }
 }

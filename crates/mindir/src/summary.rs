@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::{Callee, Graph, Model, Node, NodeKind, Primitive};
+use crate::{Callee, Graph, Model, Node, NodeKind, Parameter, Primitive};
 
 /// Operator types that exchange data between ranks.
 const COLLECTIVES: [&str; 20] = [
@@ -73,13 +73,21 @@ impl Model {
         summary
     }
 
+    /// The nodes with their graphs, in file order: the entry graph's, then each function's.
+    pub fn nodes(&self) -> impl Iterator<Item = (&Graph, &Node)> {
+        self.graphs().flat_map(|graph| graph.nodes.iter().map(move |node| (graph, node)))
+    }
+
+    /// The weights, in file order.
+    pub fn parameters(&self) -> impl Iterator<Item = &Parameter> {
+        self.graphs().flat_map(|graph| &graph.parameters)
+    }
+
     /// The collectives, in file order: the entry graph's, then each function's.
     pub fn collectives(&self) -> impl Iterator<Item = Collective<'_>> {
-        self.graphs().flat_map(|graph| {
-            graph.nodes.iter().filter_map(move |node| {
-                let primitive = node.primitive()?;
-                primitive.is_collective().then_some(Collective { graph, node, primitive })
-            })
+        self.nodes().filter_map(|(graph, node)| {
+            let primitive = node.primitive()?;
+            primitive.is_collective().then_some(Collective { graph, node, primitive })
         })
     }
 }
@@ -97,6 +105,11 @@ impl Summary {
 }
 
 impl Collective<'_> {
+    /// The reduction (`sum`, `max`, ...), if it reduces.
+    pub fn reduction(&self) -> Option<&str> {
+        self.primitive.attributes.value("op").and_then(crate::Value::as_str)
+    }
+
     /// Name of the communication group, if the primitive names one.
     pub fn group(&self) -> Option<&str> {
         self.primitive.attributes.value("group").and_then(crate::Value::as_str)

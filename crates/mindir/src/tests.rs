@@ -1,5 +1,8 @@
 //! The checks on malformed models, on messages built by hand.
 
+mod malformed;
+mod schema;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -290,7 +293,13 @@ fn values_of_every_kind_are_read() {
     assert_eq!(read(dict).unwrap(), Value::Dict(vec![("k".into(), Value::None)]));
     let bytes = AttributeProto { s: Some(Bytes::from_static(&[0xff])), ..of(kind::STRING) };
     assert!(matches!(read(bytes).unwrap(), Value::Opaque { kind: kind::STRING, .. }));
-    assert!(matches!(read(of(38)).unwrap(), Value::Opaque { kind: 38, .. }));
+    assert!(matches!(read(of(14)).unwrap(), Value::Opaque { kind: 14, .. }));
+    let named = AttributeProto { s: text("nn.Dense"), ..of(kind::CLASS_TYPE) };
+    assert_eq!(
+        read(named).unwrap(),
+        Value::Object { kind: crate::ObjectKind::Class, name: "nn.Dense".into() }
+    );
+    assert_says(read(of(kind::FUNCTOR)).unwrap_err().to_string(), "the functor is missing");
     assert_says(read(of(0)).unwrap_err().to_string(), "the attribute has no type");
     assert_says(read(of(kind::TENSORS)).unwrap_err().to_string(), "holds no tensor");
 }
@@ -309,14 +318,21 @@ fn the_retired_varint_of_field_18_is_ignored() {
 }
 
 #[test]
-fn names_must_be_text() {
-    let message = refused_graph(|graph| graph.name = Some(Bytes::from_static(&[b'g', 0xff])));
-    assert_says(message, "graph.name: the text is not UTF-8");
+fn names_need_not_be_text() {
+    let mut graph = graph();
+    graph.name = Some(Bytes::from_static(&[b'g', 0xff]));
+    let model = read(&model_of(&graph)).unwrap();
+    assert_eq!(&*model.graph.name, "g\u{10ffff}");
 }
 
 /// Opens a model whose weight is at the given place outside the graph file.
 fn external(folder: &Path, location: &str, offset: i64, length: i64) -> crate::Result<Model> {
-    let external = ExternalDataProto { location: text(location), offset: Some(offset), length: Some(length) };
+    let external = ExternalDataProto {
+        location: text(location),
+        offset: Some(offset),
+        length: Some(length),
+        ..Default::default()
+    };
     let weight = TensorProto { raw_data: None, external_data: Some(encode(&external)), ..weight() };
     let graph = GraphProto { parameter: vec![encode(&weight)], ..graph() };
     Model::from_bytes(encode(&model_of(&graph)), folder.join("m_graph.mindir"), &OpenOptions::new())
@@ -370,4 +386,127 @@ fn files_that_are_none_are_refused() {
     assert_says(open(&text), "the file is truncated, or of another format");
     fs::write(&text, "").unwrap();
     assert_says(open(&text), "the file is empty");
+}
+
+#[test]
+fn weights_may_come_from_anywhere() {
+    let external = |location: &str| {
+        let external = ExternalDataProto {
+            location: text(location),
+            offset: Some(64),
+            length: Some(8),
+            ..Default::default()
+        };
+        let weight = TensorProto { raw_data: None, external_data: Some(encode(&external)), ..weight() };
+        encode(&model_of(&GraphProto { parameter: vec![encode(&weight)], ..graph() }))
+    };
+    let mut data = vec![0u8; 72];
+    (data[0], data[64]) = (1, 42);
+    let asked = std::cell::RefCell::new(Vec::new());
+    let files = |location: &str| {
+        asked.borrow_mut().push(location.to_owned());
+        match location {
+            "v/data_0" => Ok(Bytes::from(data.clone())),
+            _ => Err(std::io::Error::other("out of stock")),
+        }
+    };
+    let read = |location: &str| Model::from_bytes_with(external(location), "m", &OpenOptions::new(), &files);
+    assert_eq!(read("v/data_0").unwrap().graph.parameters[0].data.data[0], 42);
+    assert_says(read("v/data_1").unwrap_err().to_string(), "weights in \"v/data_1\": out of stock");
+    assert_says(read("../data_0").unwrap_err().to_string(), "not a path below");
+    assert_eq!(*asked.borrow(), ["v/data_0", "v/data_1"]);
+}
+
+#[test]
+fn files_can_be_read_ahead_and_locked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.mindir");
+    fs::write(&path, model_of(&graph()).encode_to_vec()).unwrap();
+    assert!(Model::open(&path, &OpenOptions::new().read_ahead()).is_ok());
+    // The system may allow no memory to be locked.
+    if let Err(error) = Model::open(&path, &OpenOptions::new().lock()) {
+        assert_says(error.to_string(), "cannot lock in memory");
+    }
+}
+
+#[test]
+fn scalars_may_be_packed() {
+    // dims [2] in packed form, then as they are written.
+    for dims in [&[0x0a, 0x01, 0x02][..], &[0x08, 0x02]] {
+        let rest = TensorProto { dims: vec![], ..weight() };
+        let weight = [dims, &rest.encode_to_vec()].concat();
+        let model = read(&model_of(&GraphProto { parameter: vec![weight.into()], ..graph() })).unwrap();
+        assert_eq!(model.graph.parameters[0].dims(), [2]);
+    }
+}
+
+#[test]
+fn unknown_fields_are_kept_or_reported() {
+    let unknown: &[u8] = &[0xc2, 0x3e, 0x01, 0x07]; // field 1000
+    let with = |message: Vec<u8>| Bytes::from([&message, unknown].concat());
+    let mut graph = graph();
+    graph.node = vec![with(node("g:a:1", "REF::Add:1", &["g:x", "g:w"]).encode_to_vec())];
+    graph.parameter = vec![with(weight().encode_to_vec())];
+    let mut model = model_of(&graph);
+    model.graph = Some(with(graph.encode_to_vec()));
+    model.primitives = vec![with(add().encode_to_vec())];
+    let bytes = with(model.encode_to_vec());
+    let model = Model::from_bytes(bytes, "m.mindir", &OpenOptions::new()).unwrap();
+    assert_eq!(model.warnings, [""; 0]);
+    for extra in [
+        &model.extra,
+        &model.graph.extra,
+        &model.graph.nodes[0].extra,
+        &model.graph.parameters[0].extra,
+        &model.primitives[0].extra,
+    ] {
+        assert_eq!(extra, unknown);
+    }
+    let again = Model::from_bytes(model.to_bytes().unwrap(), "m", &OpenOptions::new()).unwrap();
+    assert_eq!(again, model);
+
+    let mut constant = node("c", "Constant", &[]);
+    constant.attribute = vec![with(none().encode_to_vec())];
+    graph.node.push(encode(&constant));
+    let model = read(&model_of(&graph)).unwrap();
+    assert_eq!(
+        model.warnings,
+        [
+            "1 values, types or nodes hold more than is understood (unknown fields, names that occur twice); that is dropped"
+        ]
+    );
+}
+
+#[test]
+fn promotion_is_kept() {
+    let model = read(&model_of(&graph())).unwrap();
+    assert!(model.primitives[0].promotes);
+    let again = Model::from_bytes(model.to_bytes().unwrap(), "m", &OpenOptions::new()).unwrap();
+    assert_eq!(again, model);
+}
+
+#[test]
+fn layouts_and_the_data_pipeline_are_read() {
+    let layout = LayoutProto {
+        name: text("fc.weight"),
+        device_arrangement_int: vec![2, 4],
+        tensor_map_int: vec![1, -1],
+        slice_shape_int: vec![8, 16],
+        uniform_split: Some(true),
+        peer_rank: Some(3),
+        ..Default::default()
+    };
+    let step = PreprocessOpProto { op_type: text("\"Map\""), offload: Some(true), ..Default::default() };
+    let model = read(&ModelProto {
+        parallel: Some(encode(&ParallelProto { layout: vec![encode(&layout)] })),
+        preprocessor: Some(encode(&PreprocessorProto { op: vec![encode(&step)] })),
+        ..model_of(&graph())
+    })
+    .unwrap();
+    let [layout] = &*model.layouts else { panic!("{:?}", model.layouts) };
+    assert_eq!((&*layout.name, &*layout.tensor_map, layout.peer_rank), ("fc.weight", &[1, -1][..], Some(3)));
+    let steps = model.preprocessing().unwrap();
+    assert_eq!((&*steps[0].op_type, steps[0].offload), ("\"Map\"", Some(true)));
+    let again = Model::from_bytes(model.to_bytes().unwrap(), "m", &OpenOptions::new()).unwrap();
+    assert_eq!(again, model);
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::attribute::{opaque, scalar, tensor_type, tensor_value};
 use crate::place::Place;
 use crate::proto::{AttributeProto, TensorProto};
-use crate::{Monad, Result, SequenceType, Type, Value};
+use crate::{Monad, Result, SequenceType, TensorType, Type, Value};
 
 const MAX_DEPTH: usize = 100;
 
@@ -44,7 +44,8 @@ pub(crate) fn ty(place: &Place<'_>, proto: &AttributeProto, form: &str) -> Resul
         let place = place.entry("tensors", i, bytes);
         let tensor: TensorProto = place.decode()?;
         let name = tensor.name.clone().unwrap_or_default();
-        tensors.insert(name, tensor_type(&place, &tensor).map(Type::Tensor)?);
+        let ty = tensor_type(&place, &tensor)?;
+        tensors.insert(name, Type::Tensor(TensorType { name: "".into(), ..ty }));
     }
     let mut items = outline(place, text)?;
     match items.len() {
@@ -123,7 +124,13 @@ impl Pools<'_> {
         if lengths.into_iter().all(|length| length <= index) {
             return Err(self.place.invalid(format!("the sequence has no entry {}", index + 1)));
         }
-        scalar(self.place, proto, Some(index))
+        match scalar(self.place, proto, Some(index))? {
+            // It would hold the whole attribute, once for each entry.
+            Value::Opaque { kind, .. } => {
+                Err(self.place.unsupported(format!("a sequence of values of type {kind}")))
+            }
+            value => Ok(value),
+        }
     }
 }
 
@@ -167,12 +174,14 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::DataType;
+    use crate::place::Source;
     use crate::proto::kind;
-    use crate::{DataType, TensorType};
 
     fn read(proto: &AttributeProto, form: &str) -> Result<Value> {
         let bytes = Bytes::from(proto.encode_to_vec());
-        value(&Place::root(Path::new("m"), &bytes), proto, form)
+        let source = Source::new(Path::new("m"), &bytes);
+        value(&Place::root(&source), proto, form)
     }
 
     fn ints(ints: &[i64]) -> AttributeProto {
@@ -224,6 +233,13 @@ mod tests {
     }
 
     #[test]
+    fn sequences_hold_nothing_opaque() {
+        let proto = AttributeProto { kind: Some(14), ..ints(&[1]) };
+        let error = read(&proto, "scalar:Tuple[value1,],").unwrap_err().to_string();
+        assert!(error.contains("values of type 14 is not supported"), "{error}");
+    }
+
+    #[test]
     fn shapes_are_found_by_name() {
         let tensor = |name: &'static str, dims: &[i64]| {
             let name = Some(Bytes::from_static(name.as_bytes()));
@@ -237,12 +253,11 @@ mod tests {
             ..Default::default()
         };
         let bytes = Bytes::from(proto.encode_to_vec());
-        let read = ty(&Place::root(Path::new("m"), &bytes), &proto, "shape:Tuple[shape1,shape2,],").unwrap();
-        let expected = |dims: &[i64]| {
-            Type::Tensor(TensorType { dtype: DataType::Float32, dims: dims.into(), ref_key: None })
-        };
+        let source = Source::new(Path::new("m"), &bytes);
+        let read = ty(&Place::root(&source), &proto, "shape:Tuple[shape1,shape2,],").unwrap();
+        let expected = |dims: &[i64]| Type::tensor(DataType::Float32, dims);
         assert_eq!(read.as_sequence().unwrap().elements, [expected(&[1]), expected(&[2])]);
-        let other = ty(&Place::root(Path::new("m"), &bytes), &proto, "shape:String,").unwrap();
+        let other = ty(&Place::root(&source), &proto, "shape:String,").unwrap();
         assert_eq!(other, Type::Other(Arc::from("String")));
     }
 }

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use mslite_tensor::{Dim, Shape, TensorSpec};
 
 use crate::{DataType, Monad, Symbol};
@@ -36,7 +37,14 @@ pub enum Type {
         /// Types of its parts.
         parts: Vec<Type>,
     },
-    /// Anything else: the number of its `AttributeType`, or the text that names it.
+    /// A type that inference does not need: the `AttributeProto` as it was.
+    Opaque {
+        /// Number of the `AttributeType`.
+        kind: i32,
+        /// The encoded attribute.
+        data: Bytes,
+    },
+    /// In files of releases 1.x, any other type, by the text that names it.
     Other(Arc<str>),
 }
 
@@ -49,6 +57,8 @@ pub struct TensorType {
     pub dims: Vec<i64>,
     /// Plain name of the parameter that this refers to, if it is a reference.
     pub ref_key: Option<Symbol>,
+    /// Name for users, in files of the Lite converter; may be empty.
+    pub name: Arc<str>,
 }
 
 /// Elements of a tuple or list type.
@@ -93,6 +103,7 @@ impl fmt::Display for Type {
                 write!(f, "{kind:?}")?;
                 write_list(f, parts, ["(", ")"])
             }
+            Type::Opaque { kind, .. } => write!(f, "type {kind}"),
             Type::Other(text) => f.write_str(text),
         }
     }
@@ -108,6 +119,16 @@ fn write_list(f: &mut fmt::Formatter<'_>, types: &[Type], [open, close]: [&str; 
 }
 
 impl Type {
+    /// A tensor of this element type and these extents: -1 is an unknown extent, a single -2 an unknown rank.
+    pub fn tensor(dtype: impl Into<DataType>, dims: impl Into<Vec<i64>>) -> Self {
+        Type::Tensor(TensorType::new(dtype, dims))
+    }
+
+    /// A tuple of these types.
+    pub fn tuple(elements: impl Into<Vec<Type>>) -> Self {
+        Type::Tuple(SequenceType { elements: elements.into(), ..SequenceType::default() })
+    }
+
     /// The tensor type, if it is one.
     pub fn as_tensor(&self) -> Option<&TensorType> {
         match self {
@@ -126,6 +147,11 @@ impl Type {
 }
 
 impl TensorType {
+    /// A tensor that is no reference.
+    pub fn new(dtype: impl Into<DataType>, dims: impl Into<Vec<i64>>) -> Self {
+        TensorType { dtype: dtype.into(), dims: dims.into(), ref_key: None, name: "".into() }
+    }
+
     /// The shape; `symbol` gives the extent of each unknown axis (an [`Dim::symbol`], usually named after the
     /// tensor and the axis).
     pub fn shape(&self, mut symbol: impl FnMut(usize) -> Dim) -> Shape {
@@ -150,7 +176,7 @@ mod tests {
 
     #[test]
     fn unknown_extents_become_symbols_and_unknown_ranks_unranked() {
-        let tensor = |dims: &[i64]| TensorType { dtype: DataType::Float16, dims: dims.into(), ref_key: None };
+        let tensor = |dims: &[i64]| TensorType::new(DataType::Float16, dims);
         let symbol = |axis: usize| Dim::symbol(&format!("x{axis}"));
         assert_eq!(tensor(&[-1, 3, -1]).spec(symbol).unwrap().to_string(), "f16[x0, 3, x2]");
         assert_eq!(tensor(&[]).shape(symbol), Shape::scalar());

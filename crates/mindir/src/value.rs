@@ -45,7 +45,18 @@ pub enum Value {
     Function(Symbol),
     /// Quantisation records.
     Quantization(Vec<QuantParam>),
-    /// A value that inference does not need (front-end objects, functors, whole graphs, complex numbers): the
+    /// A name of the front end's: a Python class, module or object.
+    Object {
+        /// What it names.
+        kind: ObjectKind,
+        /// The name.
+        name: Arc<str>,
+    },
+    /// A function that computes shapes or other small values.
+    Functor(Functor),
+    /// A computation on scalars.
+    ScalarGraph(ScalarGraph),
+    /// A value that inference does not need (whole graphs, complex numbers, bytes that are no text): the
     /// `AttributeProto` as it was.
     Opaque {
         /// Number of the `AttributeType`.
@@ -53,6 +64,48 @@ pub enum Value {
         /// The encoded attribute.
         data: Bytes,
     },
+}
+
+/// What a [`Value::Object`] names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ObjectKind {
+    /// A class.
+    Class,
+    /// A module.
+    Namespace,
+    /// A member of a module.
+    Symbol,
+}
+
+/// A function by name, with what it was bound to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Functor {
+    /// Number of the `FunctorType`: 1 computes a shape, 2 anything.
+    pub kind: i32,
+    /// Name.
+    pub name: Arc<str>,
+    /// Bound values.
+    pub values: Vec<Value>,
+}
+
+/// A computation on scalars, operands first.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ScalarGraph {
+    /// Steps.
+    pub nodes: Vec<ScalarNode>,
+    /// Which inputs' extents the computation takes.
+    pub input_shapes: Vec<u64>,
+}
+
+/// A step of a [`ScalarGraph`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScalarNode {
+    /// Number of the operation.
+    pub op: i64,
+    /// Earlier steps that it takes.
+    pub inputs: Vec<i64>,
+    /// Constants.
+    pub values: Vec<i64>,
 }
 
 /// What a chain of side effects orders.
@@ -168,23 +221,73 @@ impl Value {
             Value::Monad(_) => "monad",
             Value::Function(_) => "function",
             Value::Quantization(_) => "quantisation record",
+            Value::Object { .. } => "object of the front end",
+            Value::Functor(_) => "functor",
+            Value::ScalarGraph(_) => "scalar graph",
             Value::Opaque { .. } => "value of another kind",
         }
     }
 }
 
-/// Attributes by name.
-#[derive(Debug, Clone, PartialEq, Default)]
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Value::Bool(value)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Value::Int(value, DataType::Int64)
+    }
+}
+
+impl From<f32> for Value {
+    fn from(value: f32) -> Self {
+        Value::Float(value.into(), DataType::Float32)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Value::Str(text.into())
+    }
+}
+
+impl From<Tensor> for Value {
+    fn from(tensor: Tensor) -> Self {
+        Value::Tensor(tensor)
+    }
+}
+
+/// A tuple.
+impl<V: Into<Value> + Clone> From<&[V]> for Value {
+    fn from(values: &[V]) -> Self {
+        Value::Tuple(values.iter().cloned().map(Into::into).collect())
+    }
+}
+
+/// Attributes by name. They are equal whoever owns them.
+#[derive(Debug, Clone, Default)]
 pub struct Attributes {
     /// Whose attributes they are, for messages.
     owner: Arc<str>,
     values: BTreeMap<Arc<str>, Value>,
 }
 
+impl PartialEq for Attributes {
+    fn eq(&self, other: &Self) -> bool {
+        self.values == other.values
+    }
+}
+
 impl Attributes {
     /// Attributes of an owner (an operator type), which errors name.
     pub fn new(owner: impl Into<Arc<str>>, values: impl IntoIterator<Item = (Arc<str>, Value)>) -> Self {
         Attributes { owner: owner.into(), values: values.into_iter().collect() }
+    }
+
+    pub(crate) fn owned_by(self, owner: &Arc<str>) -> Self {
+        Attributes { owner: owner.clone(), ..self }
     }
 
     /// The value of an attribute, if there is one.

@@ -1,12 +1,15 @@
 //! Damaged and hostile files end in errors, quickly, and with memory in proportion to their size.
 #![allow(clippy::print_stdout, reason = "tests say when the files are absent")]
 
+mod corpus_files;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mslite_mindir::{Bytes, Model, OpenOptions, Result};
+use corpus_files::{Case, cases};
+use mslite_mindir::{Bytes, GroupFile, Model, OpenOptions, Result};
 
 fn corpus() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models/format");
@@ -63,14 +66,80 @@ fn changed_bytes_never_panic() {
 
 #[test]
 fn noise_never_panics() {
-    let mut state = 1u64;
-    let mut random = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as u8
-    };
+    let mut random = Random(1);
     for size in 1..2000 {
-        let noise: Vec<u8> = (0..size % 300).map(|_| random()).collect();
+        let noise: Vec<u8> = (0..size % 300).map(|_| random.below(256) as u8).collect();
         let _ = read(field(7, noise));
+    }
+}
+
+/// Pseudo-random numbers.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % bound.max(1)
+    }
+
+    /// Changes, repeats, moves or removes some bytes.
+    fn mutate(&mut self, bytes: &mut Vec<u8>) {
+        for _ in 0..=self.below(4) {
+            if bytes.is_empty() {
+                return;
+            }
+            let at = self.below(bytes.len());
+            let end = (at + 1 + self.below(40)).min(bytes.len());
+            match self.below(4) {
+                0 => bytes[at] = self.below(256) as u8,
+                1 => drop(bytes.drain(at..end)),
+                2 => {
+                    let chunk = bytes[at..end].to_vec();
+                    let to = self.below(bytes.len());
+                    bytes.splice(to..to, chunk);
+                }
+                _ => bytes[at] ^= 1 << self.below(8),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_survives_mutation_can_be_written() {
+    let mut random = Random(7);
+    let small = |case: &Case| fs::metadata(&case.path).is_ok_and(|metadata| metadata.len() < 8_000);
+    let (mut read_again, mut refused) = (0, 0);
+    for case in cases().into_iter().filter(small) {
+        let sound = fs::read(&case.path).unwrap();
+        for _ in 0..40 {
+            let mut bytes = sound.clone();
+            random.mutate(&mut bytes);
+            let Ok(model) = Model::from_bytes(bytes.into(), "m.mindir", &case.options) else {
+                refused += 1;
+                continue;
+            };
+            let written = model.to_bytes().unwrap();
+            let again = Model::from_bytes(written.clone(), "m.mindir", &OpenOptions::new()).unwrap();
+            assert!(again.to_bytes().unwrap() == written, "{}", case.path.display());
+            read_again += 1;
+        }
+    }
+    println!("{refused} mutations refused, {read_again} read and written");
+}
+
+#[test]
+fn mutated_group_files_never_panic() {
+    let mut random = Random(8);
+    let group = |name: &str, ranks: &[u8]| {
+        let ranks: Vec<u8> = ranks.iter().flat_map(|&rank| [0x08, rank]).collect();
+        field(1, [field(1, name), field(2, ranks)].concat())
+    };
+    let sound = [group("2-0", &[0, 2]), group("2-1", &[1, 3])].concat();
+    assert!(GroupFile::from_bytes(sound.clone().into(), "groups").is_ok());
+    for _ in 0..5000 {
+        let mut bytes = sound.clone();
+        random.mutate(&mut bytes);
+        let _ = GroupFile::from_bytes(bytes.into(), "groups");
     }
 }
 

@@ -1,0 +1,344 @@
+//! Writing models.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions as FileOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use bytes::Bytes;
+
+use crate::crypto::{self, RECORD_SIZE};
+use crate::encode::{External, Pieces, encode_model};
+use crate::weights::HEADER_SIZE;
+use crate::{Error, Key, Mode, Model, Parameter, Result};
+
+/// Weights above this size go to files of their own unless the caller says otherwise; MindSpore does the same.
+const SINGLE_LIMIT: u64 = 1 << 30;
+/// The largest message that protobuf decodes.
+const MESSAGE_LIMIT: usize = i32::MAX as usize;
+/// Bytes before the first tensor of a data file.
+const HEADER: u64 = HEADER_SIZE as u64;
+/// Tensors in data files start at multiples of this.
+const ALIGNMENT: u64 = 64;
+
+/// Which files a model is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Layout {
+    /// One file while the weights take up to 1 GiB, separate weights beyond.
+    #[default]
+    Auto,
+    /// One file.
+    Single,
+    /// `NAME_graph.mindir`, with the weights in `NAME_variables/data_0` and so on.
+    Split {
+        /// Bytes of weights after which the next data file is begun; MindSpore uses 2^40.
+        data_file_size: u64,
+    },
+}
+
+impl Layout {
+    /// Separate weights, in one data file up to 1 TiB.
+    pub const SPLIT: Layout = Layout::Split { data_file_size: 1 << 40 };
+}
+
+/// How to write a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SaveOptions {
+    /// Which files.
+    pub layout: Layout,
+    /// Encryption of every file.
+    pub encryption: Option<(Mode, Key)>,
+}
+
+impl SaveOptions {
+    /// Options for plain files.
+    pub fn new() -> Self {
+        SaveOptions::default()
+    }
+
+    /// With a layout.
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// Encrypted.
+    pub fn encrypt(mut self, mode: Mode, key: Key) -> Self {
+        self.encryption = Some((mode, key));
+        self
+    }
+}
+
+impl Model {
+    /// Writes the model and returns the path of its graph file: `path`, or for separate weights
+    /// `NAME_graph.mindir` where `path` is `NAME.mindir`.
+    ///
+    /// Each file is written beside its place, synchronised and renamed, the graph file last; until then a model
+    /// that was there stays whole. Data files of a model that is replaced are removed afterwards. Links are
+    /// replaced or refused, not followed.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::KeySize`], [`Error::Inconsistent`]; [`Error::TooLarge`] for a graph file above
+    /// 2 GiB.
+    pub fn save(&self, path: impl AsRef<Path>, options: &SaveOptions) -> Result<PathBuf> {
+        let path = path.as_ref();
+        if let Some((mode, key)) = &options.encryption {
+            key.check(*mode, path)?;
+        }
+        let weights = self.graph.parameters.iter().map(|parameter| parameter.data.data.len() as u64);
+        match options.layout {
+            Layout::Split { data_file_size } => self.save_split(path, data_file_size, options),
+            Layout::Auto if weights.sum::<u64>() > SINGLE_LIMIT => {
+                self.save(path, &options.clone().layout(Layout::SPLIT))
+            }
+            Layout::Auto | Layout::Single => {
+                write_graph(path, &encode_model(self, None)?, options)?;
+                Ok(path.to_owned())
+            }
+        }
+    }
+
+    /// The model as the bytes of a single plain file.
+    ///
+    /// # Errors
+    /// [`Error::Inconsistent`].
+    pub fn to_bytes(&self) -> Result<Bytes> {
+        let pieces = encode_model(self, None)?;
+        let mut bytes = Vec::with_capacity(pieces.len());
+        pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
+        Ok(bytes.into())
+    }
+
+    fn save_split(&self, path: &Path, data_file_size: u64, options: &SaveOptions) -> Result<PathBuf> {
+        let stem = stem(path);
+        let with_suffix = |suffix: &str| {
+            let mut name = stem.to_owned();
+            name.push(suffix);
+            path.with_file_name(name)
+        };
+        let (graph_file, folder) = (with_suffix("_graph.mindir"), with_suffix("_variables"));
+        make_folder(&folder)?;
+        let old = data_files(&folder)?;
+        // Numbers that are not in use, so that the model that is there stays whole.
+        let first = old.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
+        let plan = Plan::new(&self.graph.parameters, data_file_size);
+        let name = |file: usize| format!("data_{}", first + file as u64);
+        let location = |file: usize| format!("{}_variables/{}", stem.to_string_lossy(), name(file));
+        let pieces = encode_model(self, Some(&plan.externals(location, self.graph.parameters.len())))?;
+        let new: Vec<PathBuf> = (0..plan.files.len()).map(|file| folder.join(name(file))).collect();
+        let written = plan.write(&new, options).and_then(|()| write_graph(&graph_file, &pieces, options));
+        if written.is_err() {
+            new.iter().for_each(|path| drop(fs::remove_file(path)));
+        }
+        written?;
+        old.iter().try_for_each(|(_, path)| fs::remove_file(path).map_err(|e| fail(path, "remove", e)))?;
+        Ok(graph_file)
+    }
+}
+
+/// The contents of the data files.
+struct Plan<'a> {
+    files: Vec<DataFile<'a>>,
+}
+
+struct DataFile<'a> {
+    /// Index of a weight, where it starts, and its bytes.
+    entries: Vec<(usize, u64, &'a Bytes)>,
+    size: u64,
+}
+
+impl<'a> Plan<'a> {
+    /// Weights sorted by name, as MindSpore has them.
+    fn new(parameters: &'a [Parameter], data_file_size: u64) -> Self {
+        let mut order: Vec<usize> = (0..parameters.len()).collect();
+        order.sort_by_key(|&i| &parameters[i].name);
+        // Without weights there is no file: one would be taken for a file of release 1.x.
+        let mut files: Vec<DataFile<'_>> = Vec::new();
+        for index in order {
+            let data = &parameters[index].data.data;
+            match files.last_mut() {
+                Some(file) if file.size < data_file_size.saturating_add(HEADER) => file.push(index, data),
+                _ => files.push(DataFile::new(index, data)),
+            }
+        }
+        Plan { files }
+    }
+
+    fn write(&self, paths: &[PathBuf], options: &SaveOptions) -> Result<()> {
+        let mut files = self.files.iter().zip(paths);
+        files.try_for_each(|(file, path)| write_file(path, options, |sink| file.write(sink)))
+    }
+
+    fn externals(&self, location: impl Fn(usize) -> String, count: usize) -> Vec<External> {
+        let mut externals = vec![External::default(); count];
+        for (i, file) in self.files.iter().enumerate() {
+            for &(index, offset, data) in &file.entries {
+                externals[index] = External { location: location(i), offset, length: data.len() as u64 };
+            }
+        }
+        externals
+    }
+}
+
+impl<'a> DataFile<'a> {
+    fn new(index: usize, data: &'a Bytes) -> Self {
+        let mut file = DataFile { entries: Vec::new(), size: HEADER };
+        file.push(index, data);
+        file
+    }
+
+    fn push(&mut self, index: usize, data: &'a Bytes) {
+        self.entries.push((index, self.size, data));
+        self.size += (data.len() as u64).next_multiple_of(ALIGNMENT);
+    }
+
+    fn write(&self, sink: &mut Sink<'_>) -> io::Result<()> {
+        let mut header = [0; HEADER_SIZE];
+        header[0] = 1;
+        sink.section(&[&header])?;
+        for (_, _, data) in &self.entries {
+            let padding = data.len().next_multiple_of(ALIGNMENT as usize) - data.len();
+            sink.section(&[data, &[0; ALIGNMENT as usize][..padding]])?;
+        }
+        Ok(())
+    }
+}
+
+/// A file that is written, perhaps encrypted.
+struct Sink<'a> {
+    file: BufWriter<&'a File>,
+    encryption: Option<&'a (Mode, Key)>,
+}
+
+impl Sink<'_> {
+    /// Writes slices; in an encrypted file, they fill records of their own.
+    fn section(&mut self, slices: &[&[u8]]) -> io::Result<()> {
+        let Some((mode, key)) = self.encryption else {
+            return slices.iter().try_for_each(|slice| self.file.write_all(slice));
+        };
+        let mut record = Vec::new();
+        for slice in slices {
+            let mut rest = *slice;
+            while !rest.is_empty() {
+                let (head, tail) = rest.split_at(rest.len().min(RECORD_SIZE - record.len()));
+                record.extend_from_slice(head);
+                rest = tail;
+                if record.len() == RECORD_SIZE {
+                    self.file.write_all(&crypto::encrypt(&record, *mode, key)?)?;
+                    record.clear();
+                }
+            }
+        }
+        if !record.is_empty() {
+            self.file.write_all(&crypto::encrypt(&record, *mode, key)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_graph(path: &Path, pieces: &Pieces, options: &SaveOptions) -> Result<()> {
+    if pieces.len() > MESSAGE_LIMIT {
+        return Err(Error::TooLarge { file: path.to_owned(), size: pieces.len() as u64 });
+    }
+    let slices: Vec<&[u8]> = pieces.iter().map(|piece| &**piece).collect();
+    write_file(path, options, |sink| sink.section(&slices))
+}
+
+/// Writes a file whole or not at all.
+fn write_file(
+    path: &Path,
+    options: &SaveOptions,
+    write: impl FnOnce(&mut Sink<'_>) -> io::Result<()>,
+) -> Result<()> {
+    let temporary = Temporary::beside(path)?;
+    let mut sink = Sink { file: BufWriter::new(&temporary.file), encryption: options.encryption.as_ref() };
+    let written = write(&mut sink).and_then(|()| sink.file.flush());
+    written.and_then(|()| temporary.file.sync_all()).map_err(|error| fail(path, "write", error))?;
+    drop(sink);
+    temporary.rename(path)
+}
+
+/// A file that is removed again unless it is renamed.
+struct Temporary {
+    file: File,
+    path: Option<PathBuf>,
+}
+
+impl Temporary {
+    fn beside(path: &Path) -> Result<Self> {
+        let name = path.file_name().unwrap_or_default();
+        let mut number = 0;
+        loop {
+            let mut hidden = OsString::from(".");
+            hidden.push(name);
+            hidden.push(format!(".{}-{number}.tmp", process::id()));
+            let hidden = path.with_file_name(hidden);
+            // Neither a file that is there nor a link is opened.
+            match FileOptions::new().write(true).create_new(true).open(&hidden) {
+                Ok(file) => return Ok(Temporary { file, path: Some(hidden) }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 1000 => number += 1,
+                Err(error) => return Err(fail(&hidden, "create", error)),
+            }
+        }
+    }
+
+    fn rename(mut self, path: &Path) -> Result<()> {
+        if let Some(temporary) = self.path.take() {
+            fs::rename(&temporary, path).map_err(|error| {
+                self.path = Some(temporary);
+                fail(path, "write", error)
+            })?;
+        }
+        // The new name is in the folder's own data.
+        let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| fail(folder, "synchronise", error))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Makes a folder, or finds that one is there, and not a link to one.
+fn make_folder(path: &Path) -> Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let metadata = path.symlink_metadata().map_err(|error| fail(path, "open", error))?;
+            if metadata.is_dir() {
+                return Ok(());
+            }
+            Err(fail(path, "write to", io::Error::other("it is a link or a file, not a folder")))
+        }
+        made => made.map_err(|error| fail(path, "create", error)),
+    }
+}
+
+/// The data files in a folder, with their numbers.
+fn data_files(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|error| fail(folder, "list", error))? {
+        let entry = entry.map_err(|error| fail(folder, "list", error))?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("data_")?.parse().ok());
+        files.extend(number.map(|number| (number, entry.path())));
+    }
+    Ok(files)
+}
+
+/// `NAME` of `NAME.mindir` or `NAME_graph.mindir`.
+fn stem(path: &Path) -> &OsStr {
+    let stem = path.file_stem().unwrap_or_default();
+    let short = stem.to_str().and_then(|stem| stem.strip_suffix("_graph"));
+    short.filter(|short| !short.is_empty()).map_or(stem, OsStr::new)
+}
+
+fn fail(path: &Path, action: &'static str, source: io::Error) -> Error {
+    Error::Io { file: path.to_owned(), action, source }
+}
