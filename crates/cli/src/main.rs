@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
 
+mod convert;
 mod diff;
 mod fill;
 mod inspect;
@@ -30,6 +31,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     #[command(about = "Compare two model files")]
     Diff(diff::DiffArgs),
+    #[command(about = "Write a model in another layout: split or not, encrypted or not")]
+    Convert(convert::ConvertArgs),
     #[command(about = "Start any program as N ranks")]
     Launch(launch::LaunchArgs),
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Inspect(args) => inspect::inspect(args),
         Command::Diff(args) => diff::diff(args),
+        Command::Convert(args) => convert::convert(args),
         Command::Launch(args) => launch::launch(args),
     };
     result.unwrap_or_else(|error| {
