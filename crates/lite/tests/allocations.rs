@@ -29,7 +29,11 @@ fn predictions_of_the_same_shapes_allocate_nothing() {
     }
 }
 
-/// Allocations of all ranks during 200 runs of each.
+/// Windows of runs, of which the quietest counts: a thread that a busy machine has kept from working so far sets up
+/// its buffers when it first does.
+const WINDOWS: usize = 5;
+
+/// Allocations of all ranks during 40 runs of each.
 fn allocations(case: &Case, path: &Path, ranks: Ranks, threads: usize, everyone: &Barrier) -> usize {
     let model = Model::build_from_file(path, ModelType::MindIr, &context(ranks, threads)).unwrap();
     let inputs = inputs(&model, case.calls[0].read_inputs().unwrap());
@@ -39,15 +43,18 @@ fn allocations(case: &Case, path: &Path, ranks: Ranks, threads: usize, everyone:
     for _ in 0..10 {
         model.predict_into(&inputs, &mut outputs).unwrap();
     }
-    everyone.wait();
-    let before = ALLOCATOR.allocations();
-    everyone.wait();
-    for _ in 0..200 {
-        model.predict_into(&inputs, &mut outputs).unwrap();
+    let mut quietest = usize::MAX;
+    for _ in 0..WINDOWS {
+        everyone.wait();
+        let before = ALLOCATOR.allocations();
+        everyone.wait();
+        for _ in 0..40 {
+            model.predict_into(&inputs, &mut outputs).unwrap();
+        }
+        everyone.wait();
+        quietest = quietest.min(ALLOCATOR.allocations() - before);
     }
     everyone.wait();
-    let count = ALLOCATOR.allocations() - before;
-    everyone.wait();
     check(&outputs, case, 0);
-    count
+    quietest
 }
