@@ -523,7 +523,7 @@ fn matmul_case(dtype: DType, sizes: [usize; 3], transposed: [bool; 2], constant:
     let a = numbers(&order([m, k], transposed[0]), 11);
     let b = numbers(&order([k, n], transposed[1]), 12);
     let bias = numbers(&[n], 13);
-    let op = MatMul { transpose_a: transposed[0], transpose_b: transposed[1], activation: None };
+    let op = MatMul { transpose_a: transposed[0], transpose_b: transposed[1], ..MatMul::default() };
     let mut expected = naive_product(&floats(&a), &floats(&b), sizes, transposed);
     let biases = floats(&bias);
     for (i, y) in expected.iter_mut().enumerate() {

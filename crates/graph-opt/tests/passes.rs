@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mslite_graph_opt::Graph;
-use mslite_graph_opt::pass::{OptimiseOptions, optimise, standard_passes};
+use mslite_graph_opt::pass::{OptimiseOptions, Pass, WideSums, optimise, standard_passes};
 use support::evaluate::Reference;
 
 const SEPARATOR: &str = "---\n";
@@ -50,8 +50,18 @@ fn fusion() {
 }
 
 #[test]
+fn wide_sums() {
+    check("wide_sums");
+}
+
+/// The standard passes, and what sessions apply when all ranks can.
+fn all_passes() -> Vec<Arc<dyn Pass>> {
+    standard_passes().into_iter().chain([Arc::new(WideSums) as _]).collect()
+}
+
+#[test]
 fn every_pass_has_a_folder() {
-    let mut names: Vec<_> = standard_passes().iter().map(|pass| pass.name().to_owned()).collect();
+    let mut names: Vec<_> = all_passes().iter().map(|pass| pass.name().to_owned()).collect();
     names.sort();
     let folders =
         entries(&root()).into_iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned());
@@ -86,7 +96,7 @@ fn check(pass: &str) {
 
 fn after(pass: &str, before: &str) -> Result<String, mslite_graph_opt::Error> {
     let graph: Graph = before.parse()?;
-    let passes = standard_passes().into_iter().filter(|candidate| candidate.name() == pass).collect();
+    let passes = all_passes().into_iter().filter(|candidate| candidate.name() == pass).collect();
     let evaluator = before.lines().any(|line| line == "# evaluator").then(|| Arc::new(Reference) as _);
     let (graph, report) =
         optimise(&graph, &OptimiseOptions { passes, evaluator, ..OptimiseOptions::default() })?;

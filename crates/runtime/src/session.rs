@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use mslite_collective::World;
 use mslite_graph_opt::ir::Port;
+use mslite_graph_opt::pass::widen_sums;
 use mslite_graph_opt::{Graph, Op, specialise};
 use mslite_tensor::{Dims, HostBuffer, Shape, Tensor, TensorSpec};
 
@@ -86,8 +87,8 @@ impl Session {
             Some(rank) => error.with("rank", rank),
             None => error,
         };
+        let (graph, groups) = join_groups(graph, &devices, &options)?;
         let plan = Plan::new(&graph, &devices, options.fallback).map_err(at_rank)?;
-        let groups = join_groups(&graph, &options)?;
         let states = States::new(&graph)?;
         let takes_turns = !graph.states().is_empty() || has_collectives(&graph);
         let mut session = Session {
@@ -290,23 +291,41 @@ impl States {
 
 /// The communicators of all groups that the graph names, after the ranks have compared their schedules. A rank
 /// whose model has no collectives compares, too: the others' models may have some.
-fn join_groups(graph: &Graph, options: &SessionOptions) -> Result<Groups> {
+///
+/// Where all ranks can, sums of 16-bit products are rounded after they were added up; the graph says so.
+fn join_groups(graph: Graph, devices: &[NamedDevice], options: &SessionOptions) -> Result<(Graph, Groups)> {
     let Some(world) = &options.world else {
-        if !has_collectives(graph) {
-            return Ok(Groups::none());
+        if !has_collectives(&graph) {
+            return Ok((graph, Groups::none()));
         }
         let message = "the model exchanges data with other ranks, but this process is alone; start all ranks \
                        (`mslite run --ranks N`, `mslite launch`, mpirun)";
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     };
-    let ranks = group_ranks(graph, options, world.size())?;
-    agree(graph, &ranks, world)?;
+    let ranks = group_ranks(&graph, options, world.size())?;
+    let widened = widen_sums(&graph)?.filter(|graph| runs_on_first(graph, devices));
+    let graph = match agree(widened.as_ref().unwrap_or(&graph), &ranks, world) {
+        Ok(()) => widened.unwrap_or(graph),
+        // All ranks see the same difference, and come here.
+        Err(error) if error.kind() == ErrorKind::PlanMismatch => {
+            agree(&graph, &ranks, world)?;
+            graph
+        }
+        Err(error) => return Err(error),
+    };
     let mut groups = Groups::none();
     for (name, ranks) in ranks {
         let collective = world.group(name.as_str(), &ranks)?;
         groups.insert(name, collective);
     }
-    Ok(groups)
+    Ok((graph, groups))
+}
+
+/// Whether the preferred device takes every node but exchanges.
+fn runs_on_first(graph: &Graph, devices: &[NamedDevice]) -> bool {
+    let refused = devices.first().map(|first| first.device.claim(graph).refused);
+    refused
+        .is_some_and(|refused| refused.iter().all(|(id, _)| matches!(graph.node(*id).op, Op::Collective(_))))
 }
 
 /// World ranks of each group: all ranks for the world group, else what the options or the model say.

@@ -52,6 +52,8 @@ struct Geometry {
     matrices: [usize; 2],
     has_bias: bool,
     activation: Option<Unary>,
+    /// The result is f32, whatever the operands are.
+    wide: bool,
 }
 
 impl Geometry {
@@ -78,6 +80,7 @@ impl Geometry {
             matrices: [a_lead.iter().product(), b_lead.iter().product()],
             has_bias: cx.inputs.len() == 3,
             activation: matmul.activation,
+            wide: matmul.wide,
         }
     }
 
@@ -93,6 +96,19 @@ impl Geometry {
     fn b<'a>(&self, b: &'a [f32], index: usize) -> View<'a> {
         let dims = if self.transpose_b { [self.n, self.k] } else { [self.k, self.n] };
         View::matrix(&b[index * self.k * self.n..][..self.k * self.n], dims, self.transpose_b)
+    }
+
+    /// Lets `compute` write the sums, and rounds them unless the result is wide.
+    fn write<T: Scalar<Work = f32>>(
+        &self,
+        args: &mut Args<'_>,
+        pieces: &mut Pieces<'_>,
+        compute: impl FnOnce(&mut [f32], &mut Pieces<'_>) -> Result<()>,
+    ) -> Result<()> {
+        match self.wide {
+            true => compute(args.output::<f32>(0), pieces),
+            false => rounded(args.team, args.output::<T>(0), pieces, compute),
+        }
     }
 
     /// Adds the bias to elements of rows, from column `at` on, and applies the activation.
@@ -211,14 +227,14 @@ impl<T: Scalar<Work = f32>> Kernel for Packed<T> {
     fn run(&self, args: &mut Args<'_>) -> Result<()> {
         let g = &self.geometry;
         let Some(right) = self.right() else { return Ok(()) };
-        let out = args.output::<T>(0);
-        if out.is_empty() {
+        let team = args.team;
+        if g.len() == 0 {
             return Ok(());
         }
         let mut pieces = Pieces(args.scratch());
         let a = pieces.load(args.team, args.input::<T>(0));
         let bias = if g.has_bias { pieces.load(args.team, args.input::<T>(2)) } else { &[] };
-        rounded(args.team, out, &mut pieces, |out, pieces| {
+        g.write::<T>(args, &mut pieces, |out, pieces| {
             let (products, rows) = self.products();
             let slabs = pieces.cut(right.scratch(rows));
             for (i, out) in out.chunks_mut(rows * g.n).enumerate().take(products) {
@@ -226,7 +242,7 @@ impl<T: Scalar<Work = f32>> Kernel for Packed<T> {
                     1 if !g.transpose_a => View::matrix(a, [rows, g.k], false),
                     _ => g.a(a, g.batch[i][0]),
                 };
-                right.product(args.team, out, &a, slabs, &|at, part| g.finish::<T>(bias, at, part))?;
+                right.product(team, out, &a, slabs, &|at, part| g.finish::<T>(bias, at, part))?;
             }
             Ok(())
         })
@@ -249,8 +265,7 @@ impl<T: Scalar<Work = f32>> Kernel for Unpacked<T> {
 
     fn run(&self, args: &mut Args<'_>) -> Result<()> {
         let g = &self.geometry;
-        let out = args.output::<T>(0);
-        if out.is_empty() {
+        if g.len() == 0 {
             return Ok(());
         }
         let mut pieces = Pieces(args.scratch());
@@ -258,7 +273,7 @@ impl<T: Scalar<Work = f32>> Kernel for Unpacked<T> {
         let b = pieces.load(args.team, args.input::<T>(1));
         let bias = if g.has_bias { pieces.load(args.team, args.input::<T>(2)) } else { &[] };
         let team = args.team;
-        rounded(team, out, &mut pieces, |out, _| {
+        g.write::<T>(args, &mut pieces, |out, _| {
             let failure = Failure::default();
             team.split_costly(out, self.unit(team.threads()), g.k.div_ceil(16), |at, part| {
                 failure.note(self.rows(at / g.n, a, b, part));

@@ -66,8 +66,12 @@ pub(super) fn matmul(matmul: &MatMul, operands: &[&TensorSpec]) -> Inferred<Tens
     };
     same_dtype(a, b)?;
     activated(matmul.activation, a)?;
+    let dtype = match matmul.wide {
+        true => wide_result(matmul, a, bias.is_some())?,
+        false => a.dtype,
+    };
     let (Some(a_dims), Some(b_dims)) = (a.shape.dims(), b.shape.dims()) else {
-        return Ok(unranked(a.dtype));
+        return Ok(unranked(dtype));
     };
     if a_dims.is_empty() || b_dims.is_empty() {
         return Err("a scalar cannot be multiplied as a matrix".to_owned());
@@ -82,10 +86,19 @@ pub(super) fn matmul(matmul: &MatMul, operands: &[&TensorSpec]) -> Inferred<Tens
     let batch = broadcast(&batch(a_dims), &batch(b_dims))?;
     let outer = [a_rows, b_cols].into_iter().flatten().cloned();
     let shape = Shape::ranked(batch.dims().unwrap_or_default().iter().cloned().chain(outer));
-    let result = TensorSpec::new(a.dtype, shape);
+    let result = TensorSpec::new(dtype, shape);
     match bias {
         Some(bias) => biased(result, bias),
         None => Ok(result),
+    }
+}
+
+/// The type of sums that are not rounded.
+fn wide_result(matmul: &MatMul, a: &TensorSpec, has_bias: bool) -> Inferred<DType> {
+    match a.dtype {
+        DType::F16 | DType::BF16 if !has_bias && matmul.activation.is_none() => Ok(DType::F32),
+        DType::F16 | DType::BF16 => Err("a wide product has neither bias nor activation".to_owned()),
+        dtype => Err(format!("the products of {dtype} are not added up in another type")),
     }
 }
 

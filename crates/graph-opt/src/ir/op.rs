@@ -316,6 +316,9 @@ pub struct MatMul {
     /// Applied to the result, after the bias. The bias has rank 1 (or the rank of the result's last axis
     /// broadcast) and is the third operand if there is one.
     pub activation: Option<Unary>,
+    /// The result of 16-bit floats is f32: the sums of products as they are, not rounded. Without bias and
+    /// activation.
+    pub wide: bool,
 }
 
 /// 2-D convolution.

@@ -95,7 +95,7 @@ fn transposed_operand(site: &Site) -> Option<Expr> {
         let node = site.producer(value)?;
         matches!(&node.op, Op::Transpose(perm) if swaps_last_two(perm)).then(|| node.operands[0])
     };
-    let MatMul { mut transpose_a, mut transpose_b, activation } = *matmul;
+    let MatMul { mut transpose_a, mut transpose_b, activation, wide } = *matmul;
     if let Some(a) = direct(operands[0]) {
         transpose_a = !transpose_a;
         operands[0] = a;
@@ -103,7 +103,7 @@ fn transposed_operand(site: &Site) -> Option<Expr> {
         operands[1] = direct(operands[1])?;
         transpose_b = !transpose_b;
     }
-    Some(Expr::node(Op::MatMul(MatMul { transpose_a, transpose_b, activation }), operands))
+    Some(Expr::node(Op::MatMul(MatMul { transpose_a, transpose_b, activation, wide }), operands))
 }
 
 fn swaps_last_two(perm: &[usize]) -> bool {

@@ -37,6 +37,7 @@ mod fusion;
 mod layout;
 mod patch;
 mod rule;
+mod wide_sums;
 
 pub use algebra::Algebra;
 pub use constant_folding::ConstantFolding;
@@ -47,6 +48,7 @@ pub use driver::{Dump, FoldLimits, OptimiseOptions, PassContext, Report, Rewrite
 pub use fusion::Fusion;
 pub use layout::Layout;
 pub use patch::Patch;
+pub use wide_sums::{WideSums, widen_sums};
 
 use crate::ir::Op;
 use crate::{Graph, Result};

@@ -37,7 +37,7 @@ structs! {
     Cumulative { product, axis, exclusive, reverse }
     Softmax { axis, log }
     Norm { axis, epsilon }
-    MatMul { transpose_a, transpose_b, activation }
+    MatMul { transpose_a, transpose_b, activation, wide }
     Conv2d { strides, padding, dilations, groups, activation }
     Pool2d { average, kernel, strides, padding, ceil_mode, count_padding }
     Slice { starts, sizes, steps }

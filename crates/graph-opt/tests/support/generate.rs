@@ -360,7 +360,7 @@ fn any_opaque(step: Step) -> Op {
 fn matmul(step: Step) -> Op {
     let [a, b, _, d] = step.arguments;
     let activation = (d % 4 == 0).then_some(Unary::Relu);
-    Op::MatMul(MatMul { transpose_a: a % 2 == 0, transpose_b: b % 2 == 0, activation })
+    Op::MatMul(MatMul { transpose_a: a % 2 == 0, transpose_b: b % 2 == 0, activation, wide: false })
 }
 
 fn reduce(rank: usize, step: Step, kind: ReduceKind) -> Op {

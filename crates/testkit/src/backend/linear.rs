@@ -180,7 +180,7 @@ fn matmuls(cases: &mut Vec<GraphCase>) {
                 |swap: bool, rows: usize, cols: usize| if swap { [2, cols, rows] } else { [2, rows, cols] };
             let a = generator.tensor(dtype, &dims(transpose_a, 5, 19), -1.0, 1.0);
             let b = generator.tensor(dtype, &dims(transpose_b, 19, 6), -1.0, 1.0);
-            let op = Op::MatMul(MatMul { transpose_a, transpose_b, activation: None });
+            let op = Op::MatMul(MatMul { transpose_a, transpose_b, ..MatMul::default() });
             let name = format!("matmul/transposed/{transpose_a}_{transpose_b}/{dtype}");
             cases.push(GraphCase::op(name, op, vec![a, b]).tolerance(summed(dtype)));
         }
@@ -191,6 +191,17 @@ fn matmuls(cases: &mut Vec<GraphCase>) {
         let op = Op::MatMul(MatMul::default());
         let name = format!("matmul/{dtype}");
         cases.push(GraphCase::op(name, op, vec![a, b]).tolerance(summed(dtype)));
+    }
+    for dtype in [DType::F16, DType::BF16] {
+        for constants in [&[][..], &[1]] {
+            let a = generator.tensor(dtype, &[2, 5, 40], -1.0, 1.0);
+            let b = generator.tensor(dtype, &[9, 40], -1.0, 1.0);
+            let op = Op::MatMul(MatMul { transpose_b: true, wide: true, ..MatMul::default() });
+            let kind = if constants.is_empty() { "inputs" } else { "weight" };
+            let case =
+                GraphCase::with_constants(format!("matmul/wide/{kind}/{dtype}"), op, vec![a, b], constants);
+            cases.push(case.tolerance(summed(DType::F32)));
+        }
     }
     fused_matmuls(cases, &mut generator);
 }
@@ -208,7 +219,7 @@ fn fused_matmuls(cases: &mut Vec<GraphCase>, generator: &mut Generator) {
                 generator.tensor(dtype, &[12], -1.0, 1.0),
             ];
             let name = activation.map_or("none", Unary::name);
-            let op = Op::MatMul(MatMul { transpose_a: false, transpose_b, activation });
+            let op = Op::MatMul(MatMul { transpose_b, activation, ..MatMul::default() });
             let name = format!("matmul/biased/{name}_{transpose_b}/{dtype}");
             let case = GraphCase::with_constants(name, op, operands, &[1, 2]);
             cases.push(case.tolerance(summed(dtype)));

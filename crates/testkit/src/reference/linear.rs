@@ -178,7 +178,8 @@ pub(super) fn matmul(matmul: &MatMul, a: &Array, b: &Array, bias: Option<&Array>
         };
         x.at(&at)
     };
-    Array::build(a.dtype, &dims, |index| {
+    let dtype = if matmul.wide { DType::F32 } else { a.dtype };
+    Array::build(dtype, &dims, |index| {
         let (lead, outer) = index.split_at(batch.len());
         let mut outer = outer.iter().copied();
         let i = if a_vector { 0 } else { outer.next().unwrap_or(0) };
@@ -190,7 +191,7 @@ pub(super) fn matmul(matmul: &MatMul, a: &Array, b: &Array, bias: Option<&Array>
             })
             .collect();
         let bias = bias.map(|bias| bias.at(&[index.last().copied().unwrap_or(0)]));
-        activated(matmul.activation, dot(&terms, bias, a.dtype), a.dtype)
+        activated(matmul.activation, dot(&terms, bias, dtype), dtype)
     })
 }
 

@@ -116,8 +116,9 @@ fn normalisations() {
 #[test]
 fn products() {
     let (a, b) = (count(&[2, 3]), count(&[3, 2]));
-    let op =
-        |transpose_a, transpose_b, activation| Op::MatMul(MatMul { transpose_a, transpose_b, activation });
+    let op = |transpose_a, transpose_b, activation| {
+        Op::MatMul(MatMul { transpose_a, transpose_b, activation, wide: false })
+    };
     check(op(false, false, None), &[a.clone(), b.clone()], &f(&[10.0, 13.0, 28.0, 40.0], &[2, 2]));
     check(op(true, true, None), &[b.clone(), a.clone()], &f(&[10.0, 28.0, 13.0, 40.0], &[2, 2]));
     let biased = [a.clone(), b.clone(), f(&[-20.0, -20.0], &[2])];

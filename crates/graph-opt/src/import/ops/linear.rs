@@ -14,7 +14,7 @@ pub(in crate::import) fn matmul(call: &mut Call) -> Result<ValueId> {
     let (x, y) = (call.tensor(0, "input")?, call.tensor(1, "mat2")?);
     let transpose_a = transposes(call, 2, ["transpose_a", "transpose_x1", "adj_x1"])?;
     let transpose_b = transposes(call, 3, ["transpose_b", "transpose_x2", "adj_x2"])?;
-    call.emit.op(Op::MatMul(MatMul { transpose_a, transpose_b, activation: None }), &[x, y])
+    call.emit.op(Op::MatMul(MatMul { transpose_a, transpose_b, ..MatMul::default() }), &[x, y])
 }
 
 fn transposes(call: &mut Call, position: usize, names: [&str; 3]) -> Result<bool> {
@@ -78,7 +78,8 @@ pub(in crate::import) fn matmul_fusion(call: &mut Call) -> Result<ValueId> {
     let bias = call.tensor_opt(2, "bias")?;
     let transpose_a = call.flag(ATTRIBUTE, "transpose_a")?;
     let transpose_b = call.flag(ATTRIBUTE, "transpose_b")?;
-    let y = call.emit.op(Op::MatMul(MatMul { transpose_a, transpose_b, activation: None }), &[x, weight])?;
+    let y =
+        call.emit.op(Op::MatMul(MatMul { transpose_a, transpose_b, ..MatMul::default() }), &[x, weight])?;
     biased(call, y, bias)
 }
 
