@@ -40,8 +40,7 @@ pub(super) enum Item {
 #[derive(Debug)]
 pub(super) struct Items {
     items: Box<[Item]>,
-    depth: usize,
-    len: usize,
+    size: Size,
 }
 
 impl Deref for Items {
@@ -59,6 +58,30 @@ pub(super) struct Closure {
     pub(super) graph: usize,
     /// Arguments bound so far.
     pub(super) bound: Vec<Binding>,
+    size: Size,
+}
+
+impl Closure {
+    pub(super) fn new(graph: usize, bound: Vec<Binding>) -> Self {
+        let size = Size::around(bound.iter().map(|binding| &binding.item));
+        Closure { graph, bound, size }
+    }
+}
+
+/// How deep an item nests, and how many leaves it has: kept, since items share parts.
+#[derive(Debug, Clone, Copy)]
+struct Size {
+    depth: usize,
+    len: usize,
+}
+
+impl Size {
+    fn around<'i>(items: impl Iterator<Item = &'i Item>) -> Self {
+        items.map(Item::size).fold(Size { depth: 1, len: 1 }, |all, one| Size {
+            depth: all.depth.max(1 + one.depth),
+            len: all.len.saturating_add(one.len),
+        })
+    }
 }
 
 /// One of two functions.
@@ -70,6 +93,14 @@ pub(super) struct Choice {
     pub(super) then: Item,
     /// What is called where it does not.
     pub(super) otherwise: Item,
+    size: Size,
+}
+
+impl Choice {
+    pub(super) fn new(condition: ValueId, then: Item, otherwise: Item) -> Self {
+        let size = Size::around([&then, &otherwise].into_iter());
+        Choice { condition, then, otherwise, size }
+    }
 }
 
 /// An item, and the last write to any parameter that came before it.
@@ -79,40 +110,34 @@ pub(super) struct Binding {
     pub(super) time: u64,
 }
 
+/// The last write that came before any of these.
+pub(super) fn last(bindings: &[Binding]) -> u64 {
+    bindings.iter().map(|binding| binding.time).max().unwrap_or(0)
+}
+
 impl Item {
     /// A result that nobody uses, or that inference does not make.
     pub(super) const UNMADE: Item = Item::Foreign("result that inference does not make");
 
     pub(super) fn tuple(items: impl IntoIterator<Item = Item>) -> Item {
         let items: Box<[Item]> = items.into_iter().collect();
-        let depth = 1 + items.iter().map(Item::depth).max().unwrap_or(0);
-        let len = items.iter().fold(0usize, |len, item| len.saturating_add(item.len()));
-        Item::Tuple(Arc::new(Items { items, depth, len }))
+        let size = Size::around(items.iter());
+        Item::Tuple(Arc::new(Items { items, size }))
     }
 
-    /// How deep tuples and closures nest in it.
-    fn depth(&self) -> usize {
+    fn size(&self) -> Size {
         match self {
-            Item::Tuple(items) => items.depth,
-            Item::Choice(choice) => 1 + choice.then.depth().max(choice.otherwise.depth()),
-            Item::Function(closure) => {
-                1 + closure.bound.iter().map(|binding| binding.item.depth()).max().unwrap_or(0)
-            }
-            _ => 0,
-        }
-    }
-
-    /// Number of items when tuples are flattened.
-    fn len(&self) -> usize {
-        match self {
-            Item::Tuple(items) => items.len,
-            _ => 1,
+            Item::Tuple(items) => items.size,
+            Item::Function(closure) => closure.size,
+            Item::Choice(choice) => choice.size,
+            _ => Size { depth: 0, len: 1 },
         }
     }
 
     /// Whether walking and flattening it takes memory and stack in proportion.
     pub(super) fn is_reasonable(&self) -> bool {
-        self.depth() <= MAX_DEPTH && self.len() <= MAX_ELEMENTS
+        let Size { depth, len } = self.size();
+        depth <= MAX_DEPTH && len <= MAX_ELEMENTS
     }
 
     pub(super) fn tensors(values: impl IntoIterator<Item = ValueId>) -> Item {

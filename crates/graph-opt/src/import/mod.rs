@@ -41,8 +41,8 @@ impl Default for ImportOptions {
 /// does not know are carried as [`Op::Opaque`](crate::Op::Opaque).
 ///
 /// # Errors
-/// [`Error::Unsupported`](crate::Error::Unsupported) for control flow that depends on data, primitives that run
-/// Python, and options without a counterpart; [`Error::InvalidModel`](crate::Error::InvalidModel) for a model that
+/// [`Error::Unsupported`](crate::Error::Unsupported) for recursion that is no loop, branches whose ways do not fit each
+/// other, primitives that run Python, and options without a counterpart; [`Error::InvalidModel`](crate::Error::InvalidModel) for a model that
 /// contradicts itself; [`Error::Infer`](crate::Error::Infer) when operands do not fit. Each names the scope of the
 /// node.
 pub fn import(model: &Model, options: &ImportOptions) -> Result<Graph> {

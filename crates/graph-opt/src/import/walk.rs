@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use mslite_mindir::{Callee, Definition, Model, Node, NodeKind, Primitive, Value};
-use mslite_tensor::Tensor;
+use mslite_tensor::{DType, Tensor};
 
 use super::call::{Call, value_ints, value_item};
 use super::emit::Emitter;
 use super::flow::Tails;
-use super::item::{Binding, Closure, Item};
+use super::item::{Binding, Closure, Item, last};
 use super::known::known_ints;
 use super::ports::{Inputs, Names, outputs};
 use super::table::{self, Lowering};
 use super::{ImportOptions, ops};
 use crate::Result;
+use crate::ir::op::Binary;
 use crate::ir::{Graph, GraphBuilder, ValueId};
 
 /// One attempt to import a model, on the assumption that certain parameters are written.
@@ -29,6 +30,8 @@ pub(super) struct Importer<'m> {
     /// Which results of a node are used, one bit each.
     uses: HashMap<&'m str, u64>,
     pub(super) parameters: Vec<Slot>,
+    /// The parameters that got a version, in order.
+    pub(super) log: Vec<usize>,
     assumed: &'m BTreeSet<usize>,
     written: BTreeSet<usize>,
     /// State of the graph behind a parameter.
@@ -68,6 +71,7 @@ impl<'m> Importer<'m> {
             trail: Vec::new(),
             uses: result_uses(model),
             parameters: slots.collect(),
+            log: Vec::new(),
             assumed,
             written: BTreeSet::new(),
             states: BTreeMap::new(),
@@ -154,12 +158,8 @@ impl<'m> Importer<'m> {
     pub(super) fn walk(&mut self, nodes: &'m [Node], time: u64) -> Result<()> {
         for node in nodes {
             let NodeKind::Call(callee) = &node.kind else { continue };
-            self.nodes += 1;
             self.place(node);
-            if self.nodes > self.options.max_nodes {
-                let reason = format!("calls inline to more than {} nodes", self.options.max_nodes);
-                return Err(self.emit.unsupported("the model", reason));
-            }
+            self.count()?;
             let operands = self.operands(node, time)?;
             let binding = match callee {
                 Callee::Primitive(primitive) => self.primitive(node, primitive, operands)?,
@@ -171,6 +171,16 @@ impl<'m> Importer<'m> {
             self.bind(&node.symbol, binding);
         }
         Ok(())
+    }
+
+    /// Counts a node, or a call: inlining must end.
+    pub(super) fn count(&mut self) -> Result<()> {
+        self.nodes += 1;
+        if self.nodes <= self.options.max_nodes {
+            return Ok(());
+        }
+        let reason = format!("calls inline to more than {} nodes", self.options.max_nodes);
+        Err(self.emit.unsupported("the model", reason))
     }
 
     /// Names a node as the origin of what is appended. Calls have a number for a scope.
@@ -195,7 +205,7 @@ impl<'m> Importer<'m> {
                 None => Err(self.emit.invalid(format!("{name} is used before it is computed"))),
             },
             Some(Definition::Graph(graph)) => {
-                let closure = Closure { graph, bound: Vec::new() };
+                let closure = Closure::new(graph, Vec::new());
                 Ok(Binding { item: Item::Function(Arc::new(closure)), time: 0 })
             }
             Some(Definition::MapParameter { .. }) => {
@@ -220,7 +230,7 @@ impl<'m> Importer<'m> {
 
     pub(super) fn function(&self, name: &str) -> Result<Arc<Closure>> {
         match self.model.definition(name) {
-            Some(Definition::Graph(graph)) => Ok(Arc::new(Closure { graph, bound: Vec::new() })),
+            Some(Definition::Graph(graph)) => Ok(Arc::new(Closure::new(graph, Vec::new()))),
             _ => Err(self.emit.invalid(format!("{name} is called, but is no function"))),
         }
     }
@@ -249,6 +259,7 @@ impl<'m> Importer<'m> {
             "Partial" => partial(operands)
                 .ok_or_else(|| self.emit.invalid("it needs a function, and not ever more arguments"))?,
             "Switch" | "switch" => self.switch(operands)?,
+            "SwitchLayer" | "switch_layer" => self.switch_layer(operands)?,
             _ => return self.lower(node, primitive, op_type, operands, time),
         };
         if !item.is_reasonable() {
@@ -284,6 +295,43 @@ impl<'m> Importer<'m> {
             Some(_) => Ok(then.item),
             None => self.choice(&item, then, otherwise),
         }
+    }
+
+    /// One of several functions, by its number.
+    fn switch_layer(&mut self, operands: Vec<Binding>) -> Result<Item> {
+        let [index, Binding { item: Item::Tuple(functions), time }] = &operands[..] else {
+            return Err(self.emit.invalid("SwitchLayer needs an index and a tuple of functions"));
+        };
+        let count = i64::try_from(functions.len()).unwrap_or(i64::MAX);
+        let index = self.read(index.item.clone(), index.time)?;
+        if let Some(at) = self.known_int(&index) {
+            let at = usize::try_from(if at < 0 { at + count } else { at }).ok();
+            let function = at.and_then(|at| functions.get(at)).cloned();
+            return function.ok_or_else(|| self.emit.invalid("the index is outside the tuple"));
+        }
+        let Some((last, others)) = functions.split_last() else {
+            return Err(self.emit.invalid("the tuple is empty"));
+        };
+        let bound = |item: Item| Binding { item, time: *time };
+        let mut chosen = last.clone();
+        for (at, function) in others.iter().enumerate().rev() {
+            let is_it = self.is_index(&index, at as i64, count)?;
+            chosen = self.choice(&Item::Tensor(is_it), bound(function.clone()), bound(chosen))?;
+        }
+        Ok(chosen)
+    }
+
+    /// Whether an index is `at`, counted from either end.
+    fn is_index(&mut self, index: &Item, at: i64, count: i64) -> Result<ValueId> {
+        let index = self.emit.tensor(index)?;
+        let index = index.ok_or_else(|| self.emit.invalid("the index is no number"))?;
+        let index = self.emit.cast(index, DType::I64)?;
+        let mut equals = |n: i64| {
+            let n = self.emit.int_scalar(n, DType::I64)?;
+            self.emit.binary(Binary::Equal, index, n)
+        };
+        let (front, back) = (equals(at)?, equals(at - count)?);
+        self.emit.binary(Binary::Or, front, back)
     }
 
     fn known_int(&self, item: &Item) -> Option<i64> {
@@ -337,14 +385,14 @@ impl<'m> Importer<'m> {
             Some(lowering) => lowering.apply(&mut call)?,
             None => ops::opaque::lower(&mut call)?,
         };
-        let mut binding = Binding { item, time };
-        if let (Some(Lowering::Write(_)), Some(parameter), Item::Tensor(value)) =
-            (lowering, target, &binding.item)
-        {
-            self.write(parameter, *value)?;
-            binding.time = self.clock;
+        match (lowering, target, &item) {
+            // The result is the parameter, not its value: later writes show.
+            (Some(Lowering::Write(_)), Some(parameter), Item::Tensor(value)) => {
+                self.write(parameter, *value)?;
+                Ok(Binding { item: Item::Parameter(parameter), time: self.clock })
+            }
+            _ => Ok(Binding { item, time }),
         }
-        Ok(binding)
     }
 
     /// An item with parameters replaced by what they held after the write at `time`.
@@ -365,7 +413,7 @@ impl<'m> Importer<'m> {
     pub(super) fn value_at(&mut self, parameter: usize, time: u64) -> Result<ValueId> {
         if self.parameters[parameter].versions.is_empty() {
             let value = self.initial(parameter)?;
-            self.parameters[parameter].versions.push((0, value));
+            self.push_version(parameter, 0, value);
         }
         let versions = &self.parameters[parameter].versions;
         let known = versions.iter().rev().find(|(since, _)| *since <= time);
@@ -387,8 +435,9 @@ impl<'m> Importer<'m> {
 
     pub(super) fn write(&mut self, parameter: usize, value: ValueId) -> Result<()> {
         self.written.insert(parameter);
-        if self.scopes > 0 && !self.assumed.contains(&parameter) {
-            return Err(self.emit.invalid("it writes a parameter that was taken for a constant"));
+        if self.scopes > 0 && !self.is_written(parameter) {
+            // The graph is wrong already; the walk goes on to find what else is written.
+            return Ok(());
         }
         let before = self.value_at(parameter, self.clock)?;
         let (held, new) = (self.emit.spec(before), self.emit.spec(value));
@@ -397,8 +446,19 @@ impl<'m> Importer<'m> {
             return Err(self.emit.invalid(format!("parameter {name} is {held}, but is given {new}")));
         }
         self.clock += 1;
-        self.parameters[parameter].versions.push((self.clock, value));
+        self.push_version(parameter, self.clock, value);
         Ok(())
+    }
+
+    /// Lets a parameter hold a value from a time on.
+    pub(super) fn push_version(&mut self, parameter: usize, time: u64, value: ValueId) {
+        self.parameters[parameter].versions.push((time, value));
+        self.log.push(parameter);
+    }
+
+    /// Whether something in the model writes a parameter, as far as is known.
+    pub(super) fn is_written(&self, parameter: usize) -> bool {
+        self.assumed.contains(&parameter)
     }
 }
 
@@ -414,11 +474,7 @@ fn partial(operands: Vec<Binding>) -> Option<Item> {
         return None;
     }
     let bound = function.bound.iter().cloned().chain(operands).collect();
-    Some(Item::Function(Arc::new(Closure { graph: function.graph, bound })))
-}
-
-fn last(bindings: &[Binding]) -> u64 {
-    bindings.iter().map(|binding| binding.time).max().unwrap_or(0)
+    Some(Item::Function(Arc::new(Closure::new(function.graph, bound))))
 }
 
 /// Which results of nodes are used: those that `TupleGetItem` with a constant index names, or all.

@@ -268,6 +268,28 @@ def B(v):
     return Tensor(np.array(v, np.bool_))
 
 
+
+class Ref(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.p = Parameter(Tensor(np.zeros(3, np.float32)), name="p")
+
+    def construct(self, x, n):
+        a = ops.assign_add(self.p, x)
+        if n > 0:
+            ops.assign(self.p, x * 5.0)
+        return a * 1.0
+
+
+class Layers(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.l = nn.CellList([nn.ReLU(), nn.Tanh(), nn.Sigmoid()])
+
+    def construct(self, x, n):
+        return self.l[n](x)
+
+
 CASES = {
     "elif": (Elif(), [(F(3), I(k)) for k in (0, 1, 2, 3)]),
     "manyifs": (ManyIfs(), [(F(3), I(k)) for k in (0, 1, 3, 5, 9, 12)]),
@@ -294,6 +316,8 @@ CASES = {
             (Tensor(np.array([5, 0, 0, 0, 0, 0, 0, 0], np.int32)), I(4)),
         ],
     ),
+    "ref": (Ref(), [(F(3), I(1)), (F(3), I(0)), (F(3), I(1))]),
+    "layers": (Layers(), [(F(3), I(0)), (F(3), I(1)), (F(3), I(2)), (F(3), I(-2))]),
 }
 
 

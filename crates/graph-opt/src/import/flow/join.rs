@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use mslite_tensor::{Tensor, TensorSpec};
+use mslite_tensor::{DType, Tensor, TensorSpec};
 
 use super::super::item::{Binding, Item};
 use super::super::walk::Importer;
 use super::leaves::{flatten, rebuild, same, same_pattern};
-use super::{Outcome, Target, Way};
+use super::{Outcome, Scope, Target, Way};
 use crate::Result;
 use crate::ir::op::{Gather, If, Op};
 use crate::ir::{Nested, ValueId};
@@ -54,7 +54,7 @@ impl<'m> Importer<'m> {
         for way in &outcome.ways {
             leaves.push(self.leaves(way)?);
         }
-        self.complete(&mut outcome, scope.clock);
+        self.complete(&mut outcome, &scope);
         self.active.truncate(active);
         self.emit.origin = origin;
         let nested = self.emit.builder.cut(scope.mark, name);
@@ -76,11 +76,14 @@ impl<'m> Importer<'m> {
         }
     }
 
-    /// Adds to each way what parameters hold that were written since `time`, and not again on that way.
-    pub(super) fn complete(&self, outcome: &mut Outcome, time: u64) {
-        let slots = self.parameters.iter().enumerate();
-        let last = slots.filter_map(|(i, slot)| slot.versions.last().map(|version| (i, version)));
-        for (parameter, (_, value)) in last.filter(|(_, (since, _))| *since > time) {
+    /// Adds to each way what parameters hold that were written in a part, and not again on that way.
+    pub(super) fn complete(&self, outcome: &mut Outcome, scope: &Scope) {
+        let logged: BTreeSet<usize> = self.log[scope.log..].iter().copied().collect();
+        for parameter in logged {
+            let Some((since, value)) = self.parameters[parameter].versions.last() else { continue };
+            if *since <= scope.clock {
+                continue;
+            }
             for way in &mut outcome.ways {
                 if way.states.iter().all(|(i, _)| *i != parameter) {
                     way.states.push((parameter, *value));
@@ -172,12 +175,24 @@ impl<'m> Importer<'m> {
             [None, Some(b)] if outside(1, b) => return Ok(Joined::Same(b.item.clone())),
             _ => {}
         }
+        if let Some(reason) = pair.iter().flatten().find_map(|leaf| self.read_too_early(&leaf.item)) {
+            return Err(self.emit.unsupported("control flow (Switch)", reason));
+        }
         if let Some(leaf) = pair.iter().flatten().find(|leaf| leaf.tensor.is_none()) {
             let reason = format!("its ways give a {} where they differ", leaf.item.kind());
             return Err(self.emit.unsupported("control flow (Switch)", reason));
         }
         results.push(pair);
         Ok(Joined::Result(results.len() - 1))
+    }
+
+    /// Why an item cannot be replaced by what it holds now, if so.
+    pub(super) fn read_too_early(&self, item: &Item) -> Option<String> {
+        let Item::Parameter(parameter) = *item else { return None };
+        let name = &self.model.graph.parameters[parameter].name;
+        self.is_written(parameter).then(|| {
+            format!("it chooses among parameters, and {name} is written; choose among their values instead")
+        })
     }
 
     /// Adds the outputs of both ways: zeros where one does not come.
@@ -202,24 +217,32 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    /// The type that both ways give: that of the tensor where the other one is a number.
+    /// The type that both ways give: that of the tensor where the other one is a number that it can hold.
     fn common_spec(&self, pair: &[Option<Leaf>; 2], specs: [Option<TensorSpec>; 2]) -> Result<TensorSpec> {
+        let [a, b] = match specs {
+            [Some(a), Some(b)] => [a, b],
+            [Some(spec), None] | [None, Some(spec)] => return Ok(spec),
+            [None, None] => return Err(self.emit.invalid("a result of no way")),
+        };
+        if a == b {
+            return Ok(a);
+        }
         let is_number = |side: usize| {
             pair[side].as_ref().is_some_and(|leaf| !matches!(leaf.item, Item::Tensor(_) | Item::Parameter(_)))
         };
-        match specs {
-            [Some(a), Some(b)]
-                if a.shape != b.shape || (a.dtype != b.dtype && !is_number(0) && !is_number(1)) =>
-            {
-                Err(self.emit.unsupported(
-                    "control flow (Switch)",
-                    format!("one way gives {a}, the other {b}; give results of one shape and type on both"),
-                ))
-            }
-            [Some(a), Some(b)] => Ok(if is_number(0) { b } else { a }),
-            [Some(spec), None] | [None, Some(spec)] => Ok(spec),
-            [None, None] => Err(self.emit.invalid("a result of no way")),
+        let holds = |tensor: DType, number: DType| {
+            tensor == number || tensor.is_float() || (tensor.is_int() && !number.is_float())
+        };
+        match (is_number(0), is_number(1)) {
+            _ if a.shape != b.shape => {}
+            (_, true) if holds(a.dtype, b.dtype) => return Ok(a),
+            (true, _) if holds(b.dtype, a.dtype) => return Ok(b),
+            _ => {}
         }
+        Err(self.emit.unsupported(
+            "control flow (Switch)",
+            format!("one way gives {a}, the other {b}; give results of one shape and type on both"),
+        ))
     }
 
     /// Adds the output that says which way is taken.

@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
-use super::super::item::{Binding, Closure, Item};
+use super::super::item::{Binding, Choice, Closure, Item};
 
-/// The items that are neither tuples nor functions, in order.
+/// The items that are neither tuples nor functions, in order; a choice begins with its condition.
 pub(super) fn flatten(values: &[Binding]) -> Vec<Item> {
     fn collect(item: &Item, leaves: &mut Vec<Item>) {
         match item {
             Item::Tuple(items) => items.iter().for_each(|item| collect(item, leaves)),
             Item::Function(closure) => closure.bound.iter().for_each(|bound| collect(&bound.item, leaves)),
+            Item::Choice(choice) => {
+                leaves.push(Item::Tensor(choice.condition));
+                collect(&choice.then, leaves);
+                collect(&choice.otherwise, leaves);
+            }
             leaf => leaves.push(leaf.clone()),
         }
     }
@@ -35,7 +40,16 @@ fn rebuild_item(pattern: &Item, leaves: &mut impl Iterator<Item = Item>, time: u
         }
         Item::Function(closure) => {
             let bound = rebuild(&closure.bound, leaves, time);
-            Item::Function(Arc::new(Closure { graph: closure.graph, bound }))
+            Item::Function(Arc::new(Closure::new(closure.graph, bound)))
+        }
+        Item::Choice(choice) => {
+            let condition = match leaves.next() {
+                Some(Item::Tensor(condition)) => condition,
+                _ => choice.condition,
+            };
+            let then = rebuild_item(&choice.then, leaves, time);
+            let otherwise = rebuild_item(&choice.otherwise, leaves, time);
+            Item::Choice(Arc::new(Choice::new(condition, then, otherwise)))
         }
         leaf => leaves.next().unwrap_or_else(|| leaf.clone()),
     }
@@ -43,18 +57,22 @@ fn rebuild_item(pattern: &Item, leaves: &mut impl Iterator<Item = Item>, time: u
 
 /// Whether tuples and functions are the same, whatever the leaves are.
 pub(super) fn same_pattern(a: &[Binding], b: &[Binding]) -> bool {
-    let same = |a: &Item, b: &Item| match (a, b) {
-        (Item::Tuple(a), Item::Tuple(b)) => {
-            let of = |items: &[Item]| -> Vec<Binding> {
-                items.iter().map(|item| Binding { item: item.clone(), time: 0 }).collect()
-            };
-            same_pattern(&of(a), &of(b))
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_structure(&a.item, &b.item))
+}
+
+fn same_structure(a: &Item, b: &Item) -> bool {
+    use Item::{Choice, Function, Tuple};
+    match (a, b) {
+        (Tuple(a), Tuple(b)) => {
+            a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| same_structure(a, b))
         }
-        (Item::Function(a), Item::Function(b)) => a.graph == b.graph && same_pattern(&a.bound, &b.bound),
-        (Item::Tuple(_) | Item::Function(_), _) | (_, Item::Tuple(_) | Item::Function(_)) => false,
+        (Function(a), Function(b)) => a.graph == b.graph && same_pattern(&a.bound, &b.bound),
+        (Choice(a), Choice(b)) => {
+            same_structure(&a.then, &b.then) && same_structure(&a.otherwise, &b.otherwise)
+        }
+        (Tuple(_) | Function(_) | Choice(_), _) | (_, Tuple(_) | Function(_) | Choice(_)) => false,
         _ => true,
-    };
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(&a.item, &b.item))
+    }
 }
 
 /// Whether two leaves are the same value.
@@ -68,7 +86,6 @@ pub(super) fn same(a: &Item, b: &Item) -> bool {
         (Item::DType(a), Item::DType(b)) => a == b,
         (Item::Parameter(a), Item::Parameter(b)) => a == b,
         (Item::Foreign(a), Item::Foreign(b)) => a == b,
-        (Item::Choice(a), Item::Choice(b)) => Arc::ptr_eq(a, b),
         (Item::None, Item::None) | (Item::Monad, Item::Monad) => true,
         _ => false,
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use mslite_mindir::{Callee, NodeKind};
 use mslite_tensor::{DType, Dim};
 
-use super::item::{Binding, Choice, Closure, Item};
+use super::item::{Binding, Choice, Closure, Item, last};
 use super::walk::Importer;
 use crate::Result;
 use crate::ir::op::Op;
@@ -63,7 +63,7 @@ struct Scope {
     clock: u64,
     floor: u64,
     bound: usize,
-    versions: Vec<usize>,
+    log: usize,
 }
 
 impl<'m> Importer<'m> {
@@ -135,6 +135,7 @@ impl<'m> Importer<'m> {
     /// Walks a function as far as the call that it ends with, or to its end.
     fn enter(&mut self, function: usize, arguments: Vec<Binding>, stops: &[usize]) -> Result<Outcome> {
         let model = self.model;
+        self.count()?;
         let graph = model
             .graph_at(function)
             .ok_or_else(|| self.emit.invalid("a function is called that does not exist"))?;
@@ -205,8 +206,7 @@ impl<'m> Importer<'m> {
                 let way = cx.adopt(ways.remove(0))?;
                 return Ok(Outcome { which: None, ways: vec![way] });
             }
-            let numbers = (0..=ways.len()).map(|i| (i - usize::from(i > at)) as i32);
-            let which = cx.looked_up(which, numbers.collect())?;
+            let which = cx.looked_up(which, without(at, ways.len() + 1))?;
             Ok(Outcome { which: Some(which), ways })
         })?;
         self.join(condition, then, otherwise)
@@ -235,7 +235,7 @@ impl<'m> Importer<'m> {
             clock: self.clock,
             floor: self.floor,
             bound: self.trail.len(),
-            versions: self.parameters.iter().map(|slot| slot.versions.len()).collect(),
+            log: self.log.len(),
         })
     }
 
@@ -250,8 +250,8 @@ impl<'m> Importer<'m> {
                 None => self.bindings.remove(name),
             };
         }
-        for (slot, &len) in self.parameters.iter_mut().zip(&scope.versions) {
-            slot.versions.truncate(len);
+        for parameter in self.log.drain(scope.log..) {
+            self.parameters[parameter].versions.pop();
         }
     }
 
@@ -268,8 +268,7 @@ impl<'m> Importer<'m> {
         let condition = self.condition(condition)?;
         let is_function = |item: &Item| matches!(item, Item::Function(_) | Item::Choice(_));
         if is_function(&then.item) && is_function(&otherwise.item) {
-            let choice = Choice { condition, then: then.item, otherwise: otherwise.item };
-            return Ok(Item::Choice(Arc::new(choice)));
+            return Ok(Item::Choice(Arc::new(Choice::new(condition, then.item, otherwise.item))));
         }
         let (then, otherwise) =
             (self.read(then.item, then.time)?, self.read(otherwise.item, otherwise.time)?);
@@ -314,6 +313,7 @@ fn handed_over(closure: &Closure, operands: Vec<Binding>) -> Outcome {
     Outcome::one(Target::Call(closure.graph), values)
 }
 
-fn last(bindings: &[Binding]) -> u64 {
-    bindings.iter().map(|binding| binding.time).max().unwrap_or(0)
+/// Numbers of ways when way `at` is left out of `count`.
+fn without(at: usize, count: usize) -> Vec<i32> {
+    (0..count).map(|i| (i - usize::from(i > at)) as i32).collect()
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use mslite_mindir::{Callee, Definition, Graph as Function, Model, Node, NodeKind, Value};
 use petgraph::algo::dominators::simple_fast;
-use petgraph::algo::tarjan_scc;
+use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::Reversed;
 
@@ -46,7 +46,7 @@ impl Tails {
         let merge = |&node: &NodeIndex| dominators.immediate_dominator(node).filter(|&merge| merge != end);
         let merges = nodes.iter().map(|node| merge(node).map(NodeIndex::index)).collect();
         let mut cyclic: Vec<bool> = callees.iter().enumerate().map(|(i, next)| next.contains(&i)).collect();
-        for component in tarjan_scc(&edges).into_iter().filter(|component| component.len() > 1) {
+        for component in kosaraju_scc(&edges).into_iter().filter(|component| component.len() > 1) {
             component.into_iter().for_each(|node| cyclic[node.index()] = true);
         }
         Tails { calls, callees, merges, cyclic }
@@ -105,41 +105,32 @@ fn last_call(model: &Model, graph: &Function) -> Option<usize> {
 
 /// Adds the functions that a call may call; whether these are all.
 fn collect_callees(model: &Model, node: &Node, targets: &mut BTreeSet<usize>) -> bool {
-    match &node.kind {
-        NodeKind::Call(Callee::Graph(name) | Callee::Closure(name)) => {
-            collect_functions(model, name, targets, &mut BTreeSet::new())
+    let NodeKind::Call(Callee::Graph(name) | Callee::Closure(name)) = &node.kind else { return false };
+    let mut open: Vec<&str> = vec![name];
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    let mut known = true;
+    while let Some(name) = open.pop() {
+        if seen.insert(name) {
+            known &= step(model, name, targets, &mut open);
         }
-        _ => false,
     }
+    known
 }
 
-/// Adds the functions that a name may stand for; whether these are all.
-fn collect_functions<'m>(
-    model: &'m Model,
-    name: &'m str,
-    targets: &mut BTreeSet<usize>,
-    seen: &mut BTreeSet<&'m str>,
-) -> bool {
-    if !seen.insert(name) {
+/// Adds the function that a name stands for, or the names that it may stand for; whether these are all.
+fn step<'m>(model: &'m Model, name: &'m str, targets: &mut BTreeSet<usize>, open: &mut Vec<&'m str>) -> bool {
+    if let Some(Definition::Graph(number)) = model.definition(name) {
+        targets.insert(number);
         return true;
     }
-    match model.definition(name) {
-        Some(Definition::Graph(number)) => {
-            targets.insert(number);
-            true
+    let Some(node) = model.node(name) else { return false };
+    match (node.constant(), node.op_type(), &node.inputs[..]) {
+        (Some(Value::Function(function)), ..) => open.push(function),
+        (None, Some("Partial"), [function, ..]) => open.push(function),
+        (None, Some("Switch" | "switch"), [_, then, otherwise]) => {
+            open.extend([&**then, &**otherwise]);
         }
-        Some(Definition::Node { .. }) => {
-            let Some(node) = model.node(name) else { return false };
-            match (node.constant(), node.op_type(), &node.inputs[..]) {
-                (Some(Value::Function(function)), ..) => collect_functions(model, function, targets, seen),
-                (None, Some("Partial"), [function, ..]) => collect_functions(model, function, targets, seen),
-                (None, Some("Switch" | "switch"), [_, then, otherwise]) => {
-                    let all = collect_functions(model, then, targets, seen);
-                    collect_functions(model, otherwise, targets, seen) && all
-                }
-                _ => false,
-            }
-        }
-        _ => false,
+        _ => return false,
     }
+    true
 }

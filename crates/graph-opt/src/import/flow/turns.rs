@@ -8,7 +8,7 @@ use super::super::item::{Binding, Item};
 use super::super::walk::Importer;
 use super::join::{Joined, JoinedWay, Leaf};
 use super::leaves::{flatten, rebuild, same, same_pattern};
-use super::{Outcome, Scope, Target};
+use super::{Outcome, Scope, Target, without};
 use crate::ir::ValueId;
 use crate::ir::op::{Binary, Gather, Loop, Op};
 use crate::{Error, Result};
@@ -74,7 +74,7 @@ impl<'m> Importer<'m> {
         let mut outcome = self.follow(outcome, within)?;
         self.active.truncate(active);
         self.emit.origin = origin;
-        self.complete(&mut outcome, scope.clock);
+        self.complete(&mut outcome, &scope);
         let Some(again) = outcome.ways.iter().position(|way| way.target == Target::Call(function)) else {
             self.emit.builder.rewind(scope.mark);
             self.close(&scope);
@@ -96,7 +96,7 @@ impl<'m> Importer<'m> {
             let spec = self.emit.spec(held).clone();
             let input = self.emit.builder.input(format!("state{}", parameter + 1), spec);
             self.clock += 1;
-            self.parameters[parameter].versions.push((self.clock, input));
+            self.push_version(parameter, self.clock, input);
         }
         self.floor = self.clock;
         Ok(rebuild(arguments, &mut leaves.into_iter(), self.clock))
@@ -125,6 +125,9 @@ impl<'m> Importer<'m> {
 
     fn carried_spec(&self, function: usize, first: &Item, next: &Leaf) -> Result<TensorSpec> {
         let refuse = |reason: String| Err(self.no_loop(function, reason));
+        if let Some(reason) = [first, &next.item].into_iter().find_map(|item| self.read_too_early(item)) {
+            return refuse(reason);
+        }
         let Some(value) = next.tensor else {
             return refuse(format!("a {} changes from turn to turn", next.item.kind()));
         };
@@ -133,6 +136,7 @@ impl<'m> Importer<'m> {
             Item::Tensor(first) if *self.emit.spec(*first) != spec => {
                 refuse(format!("a value is {} in the first turn and then {spec}", self.emit.spec(*first)))
             }
+            Item::Float(_) if !spec.dtype.is_float() => refuse(format!("a number becomes {spec}")),
             Item::Int(_) | Item::Float(_) | Item::Bool(_) if spec.shape.rank() != Some(0) => {
                 refuse(format!("a number becomes {spec}"))
             }
@@ -168,8 +172,7 @@ impl<'m> Importer<'m> {
             });
         }
         if exits.len() > 1 {
-            let numbers = (0..=exits.len()).map(|i| (i - usize::from(i > again)) as i32);
-            results.push(self.looked_up(which, numbers.collect())?);
+            results.push(self.looked_up(which, without(again, exits.len() + 1))?);
         }
         let count = outputs.len() - 1;
         let body_outputs: Vec<ValueId> = outputs.into_iter().chain(results).collect();

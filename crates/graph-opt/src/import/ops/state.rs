@@ -53,7 +53,11 @@ pub(in crate::import) fn scatter_add(call: &mut Call) -> Result<ValueId> {
 
 fn scatter_rows(call: &mut Call, kind: ScatterKind) -> Result<ValueId> {
     let indices = call.tensor(1, "indices")?;
-    call.args[1] = Item::Tensor(rows(call, indices)?);
+    let indices = Item::Tensor(rows(call, indices)?);
+    match call.args.get_mut(1) {
+        Some(argument) => *argument = indices,
+        None => return Err(call.unsupported("indices are an attribute")),
+    }
     scatter(call, kind)
 }
 
