@@ -50,6 +50,16 @@ fn fusion() {
 }
 
 #[test]
+fn recognition() {
+    check("recognition");
+}
+
+#[test]
+fn weight_folding() {
+    check("weight_folding");
+}
+
+#[test]
 fn every_pass_has_a_folder() {
     let mut names: Vec<_> = standard_passes().iter().map(|pass| pass.name().to_owned()).collect();
     names.sort();
