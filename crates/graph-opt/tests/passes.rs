@@ -55,6 +55,11 @@ fn recognition() {
 }
 
 #[test]
+fn attention() {
+    check("attention");
+}
+
+#[test]
 fn weight_folding() {
     check("weight_folding");
 }

@@ -167,6 +167,46 @@ fn exp_sum<T: Scalar<Work: Real>>(x: &[T], top: T::Work) -> f64 {
     total
 }
 
+/// Softmax of a row, in its place.
+pub(super) fn weigh(row: &mut [f32]) {
+    let top = maximum::<f32>(row);
+    vectorised(Exp { row, top });
+    let scale = (1.0 / sum(row, |x| x)) as f32;
+    vectorised(Scale { row, scale });
+}
+
+struct Exp<'a> {
+    row: &'a mut [f32],
+    top: f32,
+}
+
+impl Loop for Exp<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for x in self.row {
+            *x = Real::exp(*x - self.top);
+        }
+    }
+}
+
+struct Scale<'a> {
+    row: &'a mut [f32],
+    scale: f32,
+}
+
+impl Loop for Scale<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for x in self.row {
+            *x *= self.scale;
+        }
+    }
+}
+
 struct ExpLanes<'a, T: Scalar> {
     blocks: &'a [[T::Work; LANES]],
     top: T::Work,

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use mslite_tensor::Tensor;
 
 mod algebra;
+mod attention;
 mod constant_folding;
 mod control_flow;
 mod cse;
@@ -41,6 +42,7 @@ mod rule;
 mod weight_folding;
 
 pub use algebra::Algebra;
+pub use attention::Attention;
 pub use constant_folding::ConstantFolding;
 pub use control_flow::ControlFlow;
 pub use cse::CommonSubexpressions;
@@ -109,6 +111,7 @@ const PASSES: &[(Level, Make)] = &[
     (Level::O1, || Arc::new(Layout)),
     (Level::O1, || Arc::new(CommonSubexpressions)),
     (Level::O2, || Arc::new(Recognition)),
+    (Level::O2, || Arc::new(Attention)),
     (Level::O2, || Arc::new(WeightFolding)),
     (Level::O1, || Arc::new(Fusion)),
 ];
