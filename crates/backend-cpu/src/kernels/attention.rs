@@ -15,7 +15,7 @@ use super::norm::weigh;
 use super::{BoxKernel, Build, Kernel, Type};
 use crate::arena::Args;
 use crate::loops::{Loops, broadcast_strides};
-use crate::scalar::{Bit, Scalar, with_type};
+use crate::scalar::{Bit, CHUNK, Scalar, with_type};
 use crate::simd::{Loop, vectorised};
 
 pub(super) fn attention(op: &Attention, cx: &Build<'_>) -> Option<BoxKernel> {
@@ -252,9 +252,7 @@ impl<T: Scalar<Work = f32>> Work<'_, T> {
         for (i, row) in scores.chunks_mut(columns).enumerate() {
             self.mask(row, [batch, head, first + i]);
             weigh(row);
-            if T::STEPWISE {
-                vectorised(Step::<T> { row, element: PhantomData });
-            }
+            round::<T>(row);
         }
         let weights = View { data: scores, dims: [count, columns], strides: [columns, 1] };
         product(out, &weights, Right::View(value.matrix(self.operands[2], batch, shared, 0, columns)))
@@ -263,7 +261,8 @@ impl<T: Scalar<Work = f32>> Work<'_, T> {
     /// Rounds and scales a row of scores, and masks it.
     fn mask(&self, row: &mut [f32], [batch, head, at]: [usize; 3]) {
         let scale = self.geometry.scale;
-        vectorised(Scaled::<T> { row, scale, element: PhantomData });
+        round::<T>(row);
+        vectorised(Scaled { row, scale });
         let Some(mask) = &self.geometry.mask else { return };
         let (from, step) = (mask.at(batch, head, at), mask.strides[3]);
         match self.masking {
@@ -292,37 +291,31 @@ fn scatter(rows: &[f32], to: &mut [f32], width: usize, heads: usize) {
     }
 }
 
-/// `row = step(row) * scale`
-struct Scaled<'a, T> {
-    row: &'a mut [f32],
-    scale: f32,
-    element: PhantomData<T>,
-}
-
-impl<T: Scalar<Work = f32>> Loop for Scaled<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self) {
-        for x in self.row {
-            *x = T::step(*x) * self.scale;
-        }
+/// Rounds elements to those of a stepwise type.
+fn round<T: Scalar<Work = f32>>(row: &mut [f32]) {
+    if !T::STEPWISE {
+        return;
+    }
+    let (mut narrow, mut wide) = ([T::default(); CHUNK], [0.0; CHUNK]);
+    for part in row.chunks_mut(CHUNK) {
+        let narrow = &mut narrow[..part.len()];
+        T::store(narrow, &mut wide, |wide| wide.copy_from_slice(part));
+        T::load(narrow, part);
     }
 }
 
-/// `row = step(row)`
-struct Step<'a, T> {
+struct Scaled<'a> {
     row: &'a mut [f32],
-    element: PhantomData<T>,
+    scale: f32,
 }
 
-impl<T: Scalar<Work = f32>> Loop for Step<'_, T> {
+impl Loop for Scaled<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
         for x in self.row {
-            *x = T::step(*x);
+            *x *= self.scale;
         }
     }
 }
