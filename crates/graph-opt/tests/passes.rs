@@ -60,6 +60,16 @@ fn attention() {
 }
 
 #[test]
+fn collectives() {
+    check("collectives");
+}
+
+#[test]
+fn invariant_code() {
+    check("invariant_code");
+}
+
+#[test]
 fn weight_folding() {
     check("weight_folding");
 }

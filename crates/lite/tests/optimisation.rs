@@ -5,8 +5,8 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{models, on_ranks};
-use mslite::Ranks;
+use common::{case, context, models, on_ranks};
+use mslite::{BuildOptions, Level, ModelType, Ranks};
 use mslite_backend_cpu::{CpuBackend, CpuEvaluator};
 use mslite_graph_opt::pass::{OptimiseOptions, Pass, optimise, standard_passes};
 use mslite_graph_opt::{Error, Graph, ImportOptions, Op, import};
@@ -29,6 +29,20 @@ fn optimised_models_agree_with_imported_ones() {
     });
     let compared = compared.count();
     assert!(2 * compared > cases.len(), "{compared} of {} models were compared", cases.len());
+}
+
+#[test]
+fn levels_and_passes_are_chosen() {
+    let Some(case) = case("w_mlp") else { return };
+    let nodes = |options: &BuildOptions| {
+        let context = context(Ranks::Alone, 1);
+        let model = mslite::Model::build_with(&case.models[0], ModelType::MindIr, &context, options);
+        model.unwrap().graph().nodes().len()
+    };
+    let plain = nodes(&BuildOptions::default().with_level(Level::O0));
+    let without = nodes(&BuildOptions::default().without_pass("fusion"));
+    let all = nodes(&BuildOptions::default());
+    assert!(all < without && without <= plain, "{all} {without} {plain}");
 }
 
 /// Whether the model was compared; one that cannot be imported is not.

@@ -29,12 +29,14 @@ use mslite_tensor::Tensor;
 
 mod algebra;
 mod attention;
+mod collectives;
 mod constant_folding;
 mod control_flow;
 mod cse;
 mod dead_code;
 mod driver;
 mod fusion;
+mod invariant_code;
 mod layout;
 mod patch;
 mod recognition;
@@ -43,12 +45,14 @@ mod weight_folding;
 
 pub use algebra::Algebra;
 pub use attention::Attention;
+pub use collectives::Collectives;
 pub use constant_folding::ConstantFolding;
 pub use control_flow::ControlFlow;
 pub use cse::CommonSubexpressions;
 pub use dead_code::DeadCode;
 pub use driver::{Dump, FoldLimits, OptimiseOptions, PassContext, Report, Rewrite, optimise};
 pub use fusion::Fusion;
+pub use invariant_code::InvariantCode;
 pub use layout::Layout;
 pub use patch::Patch;
 pub use recognition::Recognition;
@@ -107,6 +111,7 @@ const PASSES: &[(Level, Make)] = &[
     (Level::O1, || Arc::new(DeadCode)),
     (Level::O1, || Arc::new(ConstantFolding)),
     (Level::O1, || Arc::new(ControlFlow)),
+    (Level::O1, || Arc::new(InvariantCode)),
     (Level::O1, || Arc::new(Algebra)),
     (Level::O1, || Arc::new(Layout)),
     (Level::O1, || Arc::new(CommonSubexpressions)),
@@ -114,6 +119,7 @@ const PASSES: &[(Level, Make)] = &[
     (Level::O2, || Arc::new(Attention)),
     (Level::O2, || Arc::new(WeightFolding)),
     (Level::O1, || Arc::new(Fusion)),
+    (Level::O2, || Arc::new(Collectives)),
 ];
 
 /// The passes of a level in the order in which they run.
