@@ -191,6 +191,12 @@ impl Loop for Exp<'_> {
     }
 }
 
+/// `1 / sqrt(mean + epsilon)`, rounded after each step.
+fn inverse_root<T: Scalar<Work: Real>>(mean: f64, epsilon: f64) -> T::Work {
+    let float = T::Work::from_f64;
+    float(1.0).div(float(mean).add(float(epsilon)).sqrt())
+}
+
 struct Scale<'a> {
     row: &'a mut [f32],
     scale: f32,
@@ -363,6 +369,8 @@ impl<T: Scalar<Work: Real>> Normalise<T> {
         let stepwise = T::STEPWISE && self.centred;
         let (mean, scale) = match stepwise {
             true => (T::step(mean), T::step(T::Work::from_f64(deviation))),
+            // As networks compute it that spell it out, in f32 throughout.
+            false if T::STEPWISE => (mean, inverse_root::<T>(squares / count, self.epsilon)),
             false => (mean, T::Work::from_f64(1.0 / deviation)),
         };
         let (mut from, mut to) = buffers::<T>();

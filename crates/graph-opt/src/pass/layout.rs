@@ -13,6 +13,7 @@ use crate::{Graph, Result};
 /// - a transpose that moves only axes of extent 1 becomes a reshape
 /// - a transpose of the last two axes of an operand of a matrix product becomes its flag
 /// - a matrix product of rows that a reshape has joined, reshaped again, takes the rows as they were
+/// - a reshape of a matrix product's rows moves before the product where it meets another, or another product
 /// - a gather by indices that a reshape has flattened, with the axes put back behind it, takes them as they were
 /// - a sum, product or the like of two tensors reshaped alike, each read once, is reshaped instead
 /// - element-wise functions of one operand between two of a kind, each read once, move behind both, so that
@@ -46,6 +47,7 @@ const RULES: &[Rule] = &[
     Rule { name: "transpose_to_reshape", rewrite: transpose_to_reshape },
     Rule { name: "transposed_operand", rewrite: transposed_operand },
     Rule { name: "joined_rows", rewrite: joined_rows },
+    Rule { name: "split_rows", rewrite: split_rows },
     Rule { name: "flat_indices", rewrite: flat_indices },
     Rule { name: "reshaped_operands", rewrite: reshaped_operands },
     Rule { name: "function_between", rewrite: function_between },
@@ -133,6 +135,33 @@ fn joined_rows(site: &Site) -> Option<Expr> {
     operands[0] = x;
     let direct = Expr::node(product.op.clone(), operands).with_origin_of(product);
     Some(Expr::node(site.node.op.clone(), [direct]))
+}
+
+/// `reshape(matmul(x, matrix))` of rows, where x is a reshape or such a product itself, and the last axis stays.
+fn split_rows(site: &Site) -> Option<Expr> {
+    let Op::Reshape(_) = site.node.op else { return None };
+    let product = site.sole_producer(site.node.operands[0]).filter(|node| is_rows(site, node))?;
+    let x = product.operands[0];
+    let meets = match site.producer(x) {
+        Some(node) if matches!(node.op, Op::Reshape(_)) => true,
+        Some(node) => site.sole_producer(x).is_some() && is_rows(site, node),
+        None => false,
+    };
+    let (last, lead) = site.result().shape.dims()?.split_last()?;
+    if !meets || lead.is_empty() || Some(last) != site.dims(product.results[0])?.last() {
+        return None;
+    }
+    let dims = [lead, &site.dims(x)?[1..]].concat();
+    let mut operands: Vec<Expr> = product.operands.iter().map(|&value| value.into()).collect();
+    operands[0] = Expr::node(Op::Reshape(dims), [x]);
+    Some(Expr::node(product.op.clone(), operands).with_origin_of(product))
+}
+
+/// Whether a node is a product of two matrices, the first of which may get more axes.
+fn is_rows(site: &Site, node: &Node) -> bool {
+    let rank = |n: usize| site.dims(node.operands[n]).map(<[Dim]>::len);
+    let is_plain = matches!(node.op, Op::MatMul(MatMul { transpose_a: false, .. }));
+    is_plain && rank(0) == Some(2) && rank(1) == Some(2)
 }
 
 /// `reshape(gather(x, reshape indices))`, where the outer reshape puts the axes of the indices back.
