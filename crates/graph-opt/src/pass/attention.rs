@@ -174,31 +174,33 @@ fn unscaled(site: &Site, value: ValueId) -> (ValueId, f64) {
     find().unwrap_or((value, 1.0))
 }
 
-/// `reshape(broadcast(reshape x))` that repeats each head.
+/// `reshape(broadcast x)` that repeats each head, of key and value.
 fn repeated_heads(site: &Site) -> Option<Expr> {
     let Op::Attention(Heads { heads, scale }) = site.node.op else { return None };
-    let (key, value) = (site.node.operands[1], site.node.operands[2]);
-    let direct = |value: ValueId| {
-        let repeated = site.producer(value).filter(|node| matches!(node.op, Op::Reshape(_)))?;
-        let broadcast = site.producer(repeated.operands[0])?;
-        let Op::Broadcast(_) = broadcast.op else { return None };
-        let single = site.producer(broadcast.operands[0])?;
-        let Op::Reshape(_) = single.op else { return None };
-        let x = single.operands[0];
-        let [a, b, c, d] = site.dims(x)? else { return None };
-        let one = Dim::from(1);
-        let is_single = site.dims(broadcast.operands[0])? == [a, b, &one, c, d].map(Dim::clone);
-        let [_, _, times, ..] = site.dims(repeated.operands[0])? else { return None };
-        let grows_alone = site.dims(repeated.operands[0])? == [a, b, times, c, d].map(Dim::clone);
-        let joins = site.dims(value)? == [a.clone(), b * times, c.clone(), d.clone()];
-        (is_single && grows_alone && joins).then_some(x)
-    };
     if heads[1..3] != [1, 1] {
         return None;
     }
-    let mut operands = site.node.operands.clone();
-    (operands[1], operands[2]) = (direct(key)?, direct(value)?);
+    let mut operands: Vec<Expr> = site.node.operands.iter().map(|&value| value.into()).collect();
+    for n in [1, 2] {
+        operands[n] = single_heads(site, site.node.operands[n])?;
+    }
     Some(Expr::node(Op::Attention(Heads { heads, scale }), operands))
+}
+
+/// The heads of which a value has several copies in a row.
+fn single_heads(site: &Site, value: ValueId) -> Option<Expr> {
+    let repeated = site.producer(value).filter(|node| matches!(node.op, Op::Reshape(_)))?;
+    let broadcast = site.producer(repeated.operands[0])?;
+    let (Op::Broadcast(copies), [single]) = (&broadcast.op, broadcast.operands.as_slice()) else {
+        return None;
+    };
+    let ([a, b, one, c, d], [_, _, times, ..]) = (site.dims(*single)?, copies.as_slice()) else {
+        return None;
+    };
+    let fits = *one == Dim::from(1)
+        && *copies == [a, b, times, c, d].map(Dim::clone)
+        && *site.dims(value)? == [a.clone(), b * times, c.clone(), d.clone()];
+    fits.then(|| Expr::node(Op::Reshape([a, b, c, d].map(Dim::clone).to_vec()), [*single]))
 }
 
 const SWAP: [usize; 4] = [0, 2, 1, 3];
