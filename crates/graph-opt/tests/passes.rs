@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mslite_graph_opt::Graph;
-use mslite_graph_opt::pass::{OptimiseOptions, Pass, WideSums, optimise, standard_passes};
+use mslite_graph_opt::pass::{Level, OptimiseOptions, Pass, agreed_passes, optimise, standard_passes};
 use support::evaluate::Reference;
 
 const SEPARATOR: &str = "---\n";
@@ -50,13 +50,38 @@ fn fusion() {
 }
 
 #[test]
+fn recognition() {
+    check("recognition");
+}
+
+#[test]
+fn attention() {
+    check("attention");
+}
+
+#[test]
+fn collectives() {
+    check("collectives");
+}
+
+#[test]
+fn invariant_code() {
+    check("invariant_code");
+}
+
+#[test]
+fn weight_folding() {
+    check("weight_folding");
+}
+
+#[test]
 fn wide_sums() {
     check("wide_sums");
 }
 
-/// The standard passes, and what sessions apply when all ranks can.
+/// The passes that a rank applies by itself, and those that all ranks apply together.
 fn all_passes() -> Vec<Arc<dyn Pass>> {
-    standard_passes().into_iter().chain([Arc::new(WideSums) as _]).collect()
+    standard_passes().into_iter().chain(agreed_passes(Level::default())).collect()
 }
 
 #[test]

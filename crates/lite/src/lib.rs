@@ -10,6 +10,7 @@ pub use config::Config;
 pub use context::{AscendSettings, Context, CpuSettings, GpuSettings, Ranks, Target};
 pub use model::{BuildOptions, Model, ModelType};
 pub use mslite_collective::World;
+pub use mslite_graph_opt::pass::Level;
 pub use mslite_mindir::{Key, Mode};
 pub use mslite_runtime::{Error, ErrorKind, Result};
 pub use mslite_tensor::{DType, bf16, f16};

@@ -1,8 +1,9 @@
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mslite_backend_cpu::CpuEvaluator;
-use mslite_graph_opt::pass::{OptimiseOptions, optimise};
+use mslite_graph_opt::pass::{Level, OptimiseOptions, Pass, agreed_passes, optimise, passes};
 use mslite_graph_opt::{Graph, ImportOptions, import};
 use mslite_mindir::{GroupFile, Key, Mode, OpenOptions};
 use mslite_runtime::schedule::GroupRanks;
@@ -31,6 +32,10 @@ pub struct BuildOptions {
     pub key: Option<Key>,
     /// Encryption mode that the model must have; by default the one that the file names.
     pub mode: Option<Mode>,
+    /// How much the graph is optimised. All ranks of a job must choose alike.
+    pub level: Level,
+    /// Names of passes that do not run, as the documentation of `mslite-graph-opt` lists them.
+    pub without_passes: BTreeSet<String>,
 }
 
 impl BuildOptions {
@@ -52,6 +57,20 @@ impl BuildOptions {
     #[must_use]
     pub fn with_mode(mut self, mode: Mode) -> Self {
         self.mode = Some(mode);
+        self
+    }
+
+    /// The same with a level of optimisation.
+    #[must_use]
+    pub fn with_level(mut self, level: Level) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// The same without a pass, to find one that does harm.
+    #[must_use]
+    pub fn without_pass(mut self, name: impl Into<String>) -> Self {
+        self.without_passes.insert(name.into());
         self
     }
 }
@@ -95,6 +114,7 @@ impl Model {
         let groups = groups(context)?;
         let graph = read(path, options)?;
         let mut session = SessionOptions::default().with_groups(groups);
+        session.agreed_passes = wanted(agreed_passes(options.level), options);
         if let Some(world) = context.world()? {
             session = session.with_world(world);
         }
@@ -183,9 +203,23 @@ fn read(path: &Path, options: &BuildOptions) -> Result<Graph> {
     let model = mslite_mindir::Model::open(path, &open).map_err(|error| not_read(&error))?;
     let in_file = |error: mslite_graph_opt::Error| Error::from(error).with("model", path.display());
     let graph = import(&model, &ImportOptions::default()).map_err(in_file)?;
-    let options = OptimiseOptions { evaluator: Some(Arc::new(CpuEvaluator)), ..OptimiseOptions::default() };
+    let known = [passes(Level::O2), agreed_passes(Level::O2)].concat();
+    let known = known.into_iter().map(|pass| pass.name().to_owned()).collect();
+    if let Some(name) = options.without_passes.difference(&known).next() {
+        let message = format!("there is no pass {name:?}, only {known:?}");
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
+    let passes = wanted(passes(options.level), options);
+    let evaluator = Some(Arc::new(CpuEvaluator) as _);
+    let options = OptimiseOptions { passes, evaluator, ..OptimiseOptions::default() };
     let (graph, _) = optimise(&graph, &options).map_err(in_file)?;
     Ok(graph)
+}
+
+/// The passes that the caller has not switched off.
+fn wanted(mut passes: Vec<Arc<dyn Pass>>, options: &BuildOptions) -> Vec<Arc<dyn Pass>> {
+    passes.retain(|pass| !options.without_passes.contains(pass.name()));
+    passes
 }
 
 fn not_read(error: &mslite_mindir::Error) -> Error {

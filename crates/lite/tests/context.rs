@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mslite::{BuildOptions, Context, Error, ErrorKind, Model, ModelType, Target, World};
+use mslite::{BuildOptions, Context, Error, ErrorKind, Level, Model, ModelType, Target, World};
 
 /// A model that is shipped with the workspace: its unsliced MatMul.
 fn model_path() -> PathBuf {
@@ -51,6 +51,14 @@ fn missing_files_are_named() {
     let error = Model::build_with(model_path(), ModelType::MindIr, &Context::new(), &options).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     assert!(error.to_string().contains("no/such.ini"), "{error}");
+}
+
+#[test]
+fn unknown_passes_are_named() {
+    let options = BuildOptions::default().with_level(Level::O0).without_pass("fussion");
+    let error = Model::build_with(model_path(), ModelType::MindIr, &Context::new(), &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.to_string().contains("fussion"), "{error}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use mslite_collective::World;
 use mslite_graph_opt::ir::Port;
-use mslite_graph_opt::pass::widen_sums;
+use mslite_graph_opt::pass::{Level, OptimiseOptions, Pass, agreed_passes, optimise};
 use mslite_graph_opt::{Graph, Op, specialise};
 use mslite_tensor::{Dims, HostBuffer, Shape, Tensor, TensorSpec};
 
@@ -15,7 +15,7 @@ use crate::schedule::{GroupRanks, Schedule, compare, unfit};
 use crate::{Error, ErrorKind, Result};
 
 /// How to build a session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub struct SessionOptions {
     /// What happens to nodes that the first device does not take.
@@ -24,6 +24,19 @@ pub struct SessionOptions {
     pub world: Option<Arc<World>>,
     /// World ranks of groups that the model names but does not list.
     pub groups: GroupRanks,
+    /// What is done to the graphs of all ranks where all of them can, and to none otherwise.
+    pub agreed_passes: Vec<Arc<dyn Pass>>,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        SessionOptions {
+            fallback: Fallback::default(),
+            world: None,
+            groups: GroupRanks::new(),
+            agreed_passes: agreed_passes(Level::default()),
+        }
+    }
 }
 
 impl SessionOptions {
@@ -292,7 +305,7 @@ impl States {
 /// The communicators of all groups that the graph names, after the ranks have compared their schedules. A rank
 /// whose model has no collectives compares, too: the others' models may have some.
 ///
-/// Where all ranks can, sums of 16-bit products are rounded after they were added up; the graph says so.
+/// Gives the graph as it runs: changed by the passes on which all ranks must agree, if they do.
 fn join_groups(graph: Graph, devices: &[NamedDevice], options: &SessionOptions) -> Result<(Graph, Groups)> {
     let Some(world) = &options.world else {
         if !has_collectives(&graph) {
@@ -303,9 +316,9 @@ fn join_groups(graph: Graph, devices: &[NamedDevice], options: &SessionOptions) 
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     };
     let ranks = group_ranks(&graph, options, world.size())?;
-    let widened = widen_sums(&graph)?.filter(|graph| runs_on_first(graph, devices));
-    let graph = match agree(widened.as_ref().unwrap_or(&graph), &ranks, world) {
-        Ok(()) => widened.unwrap_or(graph),
+    let proposal = proposal(&graph, options)?.filter(|graph| runs_on_first(graph, devices));
+    let graph = match agree(proposal.as_ref().unwrap_or(&graph), &ranks, world) {
+        Ok(()) => proposal.unwrap_or(graph),
         // All ranks see the same difference, and come here.
         Err(error) if error.kind() == ErrorKind::PlanMismatch => {
             agree(&graph, &ranks, world)?;
@@ -319,6 +332,13 @@ fn join_groups(graph: Graph, devices: &[NamedDevice], options: &SessionOptions) 
         groups.insert(name, collective);
     }
     Ok((graph, groups))
+}
+
+/// What this rank would like to run, if that is not what it was given.
+fn proposal(graph: &Graph, options: &SessionOptions) -> Result<Option<Graph>> {
+    let passes = OptimiseOptions { passes: options.agreed_passes.clone(), ..OptimiseOptions::default() };
+    let (proposal, report) = optimise(graph, &passes)?;
+    Ok((!report.rewrites.is_empty()).then_some(proposal))
 }
 
 /// Whether the preferred device takes every node but exchanges.

@@ -1,5 +1,6 @@
 //! Kernels: one operation each, for fixed types and shapes.
 
+mod attention;
 mod binary;
 mod cast;
 mod collective;
@@ -117,7 +118,10 @@ pub(crate) fn refusal(op: &Op, operands: &[DType]) -> Option<String> {
         }
         Op::Cumulative(_) | Op::TopK(_) | Op::MatMul(_) => first.is_some_and(is_number),
         Op::Softmax(_) | Op::LayerNorm(_) | Op::RmsNorm(_) => first.is_some_and(DType::is_float),
-        Op::Conv2d(_) | Op::Pool2d(_) => first.is_some_and(|t| t.is_float() && t != DType::F64),
+        Op::Rope => first.is_some_and(DType::is_float),
+        Op::Attention(_) | Op::Conv2d(_) | Op::Pool2d(_) => {
+            first.is_some_and(|t| t.is_float() && t != DType::F64)
+        }
         Op::ScatterNd(kind) => !is_add(*kind) || first.is_some_and(is_number),
         Op::Select
         | Op::Reshape(_)
@@ -169,6 +173,8 @@ pub(crate) fn build(op: &Op, cx: &Build<'_>) -> Result<BoxKernel> {
         Op::Softmax(softmax) => norm::softmax(softmax, cx),
         Op::LayerNorm(norm) => norm::layer_norm(norm, cx),
         Op::RmsNorm(norm) => norm::rms_norm(norm, cx),
+        Op::Rope => attention::rope(cx),
+        Op::Attention(op) => attention::attention(op, cx),
         Op::MatMul(matmul) => matmul::build(matmul, cx),
         Op::Conv2d(conv) => conv::build(conv, cx),
         Op::Pool2d(pool) => pool::build(pool, cx),

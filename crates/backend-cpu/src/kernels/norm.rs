@@ -167,6 +167,52 @@ fn exp_sum<T: Scalar<Work: Real>>(x: &[T], top: T::Work) -> f64 {
     total
 }
 
+/// Softmax of a row, in its place.
+pub(super) fn weigh(row: &mut [f32]) {
+    let top = maximum::<f32>(row);
+    vectorised(Exp { row, top });
+    let scale = (1.0 / sum(row, |x| x)) as f32;
+    vectorised(Scale { row, scale });
+}
+
+struct Exp<'a> {
+    row: &'a mut [f32],
+    top: f32,
+}
+
+impl Loop for Exp<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for x in self.row {
+            *x = Real::exp(*x - self.top);
+        }
+    }
+}
+
+/// `1 / sqrt(mean + epsilon)`, rounded after each step.
+fn inverse_root<T: Scalar<Work: Real>>(mean: f64, epsilon: f64) -> T::Work {
+    let float = T::Work::from_f64;
+    float(1.0).div(float(mean).add(float(epsilon)).sqrt())
+}
+
+struct Scale<'a> {
+    row: &'a mut [f32],
+    scale: f32,
+}
+
+impl Loop for Scale<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for x in self.row {
+            *x *= self.scale;
+        }
+    }
+}
+
 struct ExpLanes<'a, T: Scalar> {
     blocks: &'a [[T::Work; LANES]],
     top: T::Work,
@@ -323,6 +369,8 @@ impl<T: Scalar<Work: Real>> Normalise<T> {
         let stepwise = T::STEPWISE && self.centred;
         let (mean, scale) = match stepwise {
             true => (T::step(mean), T::step(T::Work::from_f64(deviation))),
+            // As networks compute it that spell it out, in f32 throughout.
+            false if T::STEPWISE => (mean, inverse_root::<T>(squares / count, self.epsilon)),
             false => (mean, T::Work::from_f64(1.0 / deviation)),
         };
         let (mut from, mut to) = buffers::<T>();

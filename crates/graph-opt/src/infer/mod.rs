@@ -1,6 +1,7 @@
 //! Types of results from operations and their operands. The rules are those of MindSpore, read from its exports;
 //! extents may be symbolic, and an operand of unknown rank makes results of unknown rank.
 
+mod attention;
 mod control;
 mod elementwise;
 mod layout;
@@ -54,6 +55,8 @@ fn infer_op(op: &Op, operands: &[&TensorSpec]) -> Inferred {
         Op::Softmax(softmax) => one(float(unary(operands)?).and_then(|x| same(x, softmax.axis))),
         Op::LayerNorm(norm) => one(linear::layer_norm(norm, operands)),
         Op::RmsNorm(norm) => one(linear::rms_norm(norm, exactly(operands)?)),
+        Op::Rope => one(attention::rope(exactly(operands)?)),
+        Op::Attention(op) => one(attention::attention(op, operands)),
         Op::MatMul(matmul) => one(linear::matmul(matmul, operands)),
         Op::Conv2d(conv) => one(linear::conv2d(conv, operands)),
         Op::Pool2d(pool) => one(linear::pool2d(pool, unary(operands)?)),

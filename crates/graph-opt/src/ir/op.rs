@@ -44,6 +44,12 @@ pub enum Op {
     /// `(x, gamma) -> x / sqrt(mean(x * x) + epsilon) * gamma`, the mean over the axes from `axis` on; gamma
     /// broadcasts against x.
     RmsNorm(Norm),
+    /// `x * cos + rotated(x) * sin`, where the rotated x has the negated second half of the last axis before the
+    /// first half: `(x, cos, sin) -> y`. cos and sin broadcast against x, the last axis excepted.
+    Rope,
+    /// For each head `softmax(scale * query @ key^T + mask) @ value`: `(query, key, value)` or
+    /// `(query, key, value, mask) -> y`.
+    Attention(Attention),
     /// Matrix product of the last two axes, the leading ones broadcast: `(a, b)` or `(a, b, bias) -> y`.
     /// Operands of rank 1 get an axis as in numpy.
     MatMul(MatMul),
@@ -306,6 +312,20 @@ pub struct Norm {
     pub epsilon: f64,
 }
 
+/// Attention. Query, key, value and result have 4 axes: batch, then heads and length, width last. Several heads in
+/// a row of the query may share one of key and value. Scores are computed in f32 (f64 for f64), products of f16
+/// rounded to f16, and weights rounded to the type of the value.
+///
+/// The mask broadcasts against [batch, heads, length of the query, length of the key]. Its type is the scores', and
+/// it is added to them; or bool, and hides scores (the lowest f32 takes their place) where it is true.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Attention {
+    /// Which axis the heads of query, key, value and result are: 1 or 2. The length is the other.
+    pub heads: [usize; 4],
+    /// Factor of the scores.
+    pub scale: f64,
+}
+
 /// Matrix product.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct MatMul {
@@ -529,6 +549,8 @@ impl Op {
             Op::Softmax(_) => "softmax",
             Op::LayerNorm(_) => "layer_norm",
             Op::RmsNorm(_) => "rms_norm",
+            Op::Rope => "rope",
+            Op::Attention(_) => "attention",
             Op::MatMul(_) => "matmul",
             Op::Conv2d(_) => "conv2d",
             Op::Pool2d(_) => "pool2d",

@@ -36,29 +36,35 @@ impl Pass for CommonSubexpressions {
     fn run(&self, graph: &Graph, cx: &mut PassContext) -> Result<Option<Patch>> {
         let mut patch = Patch::new(graph);
         merge_constants(graph, &mut patch, cx);
-        let mut seen: HashMap<(String, SmallVec<[ValueId; 3]>), &Node> = HashMap::new();
+        let mut seen: HashMap<Key, SmallVec<[&Node; 1]>> = HashMap::new();
         for (_, node) in graph.nodes() {
             if node.op.has_effect() || matches!(node.op, Op::Opaque(_) | Op::If(_) | Op::Loop(_)) {
                 continue;
             }
-            match seen.get(&key(node, &patch)) {
+            let others = seen.entry(key(node, &patch)).or_default();
+            match others.iter().find(|other| are_equal(&node.op, &other.op)) {
                 Some(first) => {
                     if cx.spend("equal_nodes", &node.origin) {
                         let pairs = node.results.iter().zip(&first.results);
                         pairs.for_each(|(&old, &new)| patch.replace(old, new));
                     }
                 }
-                None => {
-                    seen.insert(key(node, &patch), node);
-                }
+                None => others.push(node),
             }
         }
         Ok(patch.into_change())
     }
 }
 
-/// What makes two nodes equal. The text form tells apart floats that compare equal, such as 0.0 and -0.0.
-fn key(node: &Node, patch: &Patch) -> (String, SmallVec<[ValueId; 3]>) {
+/// The kind of an operation, and its operands.
+type Key<'a> = (&'a str, SmallVec<[ValueId; 3]>);
+
+/// The text form tells apart floats that compare equal, such as 0.0 and -0.0.
+fn are_equal(x: &Op, y: &Op) -> bool {
+    x == y && op_text(x) == op_text(y)
+}
+
+fn key<'a>(node: &'a Node, patch: &Patch) -> Key<'a> {
     let mut operands: SmallVec<[ValueId; 3]> =
         node.operands.iter().map(|&value| patch.resolve(value)).collect();
     if let Op::Binary(f) = node.op
@@ -67,7 +73,7 @@ fn key(node: &Node, patch: &Patch) -> (String, SmallVec<[ValueId; 3]>) {
     {
         operands.sort_unstable();
     }
-    (op_text(&node.op), operands)
+    (node.op.name(), operands)
 }
 
 fn merge_constants(graph: &Graph, patch: &mut Patch, cx: &mut PassContext) {

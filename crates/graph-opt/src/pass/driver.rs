@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Evaluator, Pass, standard_passes};
+use super::{Evaluator, Level, Pass, passes, standard_passes};
 use crate::ir::verify;
 use crate::{Error, Graph, Result};
 
@@ -36,6 +36,13 @@ impl Default for OptimiseOptions {
             fold_limits: FoldLimits::default(),
             dump: false,
         }
+    }
+}
+
+impl OptimiseOptions {
+    /// The defaults with the passes of a level.
+    pub fn at(level: Level) -> Self {
+        OptimiseOptions { passes: passes(level), ..OptimiseOptions::default() }
     }
 }
 

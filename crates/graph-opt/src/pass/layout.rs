@@ -2,7 +2,7 @@ use mslite_tensor::Dim;
 
 use super::rule::{self, Expr, Rule, Site};
 use super::{Pass, PassContext, Patch};
-use crate::ir::op::{MatMul, Op};
+use crate::ir::op::{Gather, MatMul, Op};
 use crate::ir::{Node, ValueId};
 use crate::{Graph, Result};
 
@@ -12,6 +12,10 @@ use crate::{Graph, Result};
 /// - a transpose of a transpose, or a reshape of a reshape, becomes one
 /// - a transpose that moves only axes of extent 1 becomes a reshape
 /// - a transpose of the last two axes of an operand of a matrix product becomes its flag
+/// - a matrix product of rows that a reshape has joined, reshaped again, takes the rows as they were
+/// - a reshape of a matrix product's rows moves before the product where it meets another, or another product
+/// - a gather by indices that a reshape has flattened, with the axes put back behind it, takes them as they were
+/// - a sum, product or the like of two tensors reshaped alike, each read once, is reshaped instead
 /// - element-wise functions of one operand between two of a kind, each read once, move behind both, so that
 ///   these become one
 ///
@@ -42,6 +46,10 @@ const RULES: &[Rule] = &[
     Rule { name: "reshape_chain", rewrite: reshape_chain },
     Rule { name: "transpose_to_reshape", rewrite: transpose_to_reshape },
     Rule { name: "transposed_operand", rewrite: transposed_operand },
+    Rule { name: "joined_rows", rewrite: joined_rows },
+    Rule { name: "split_rows", rewrite: split_rows },
+    Rule { name: "flat_indices", rewrite: flat_indices },
+    Rule { name: "reshaped_operands", rewrite: reshaped_operands },
     Rule { name: "function_between", rewrite: function_between },
 ];
 
@@ -109,6 +117,77 @@ fn transposed_operand(site: &Site) -> Option<Expr> {
 fn swaps_last_two(perm: &[usize]) -> bool {
     let Some(lead) = perm.len().checked_sub(2) else { return false };
     perm[lead..] == [lead + 1, lead] && perm[..lead].iter().copied().eq(0..lead)
+}
+
+/// `reshape(matmul(reshape x, matrix))`, where the inner reshape keeps the last axis.
+fn joined_rows(site: &Site) -> Option<Expr> {
+    let Op::Reshape(_) = site.node.op else { return None };
+    let product = site.sole_producer(site.node.operands[0])?;
+    let Op::MatMul(MatMul { transpose_a: false, .. }) = product.op else { return None };
+    let rows = site.producer(product.operands[0]).filter(|node| matches!(node.op, Op::Reshape(_)))?;
+    let x = rows.operands[0];
+    let (before, after) = (site.dims(x)?, site.dims(product.operands[0])?);
+    let is_matrix = after.len() == 2 && site.dims(product.operands[1])?.len() == 2;
+    if !is_matrix || before.len() < 2 || before.last() != after.last() {
+        return None;
+    }
+    let mut operands = product.operands.clone();
+    operands[0] = x;
+    let direct = Expr::node(product.op.clone(), operands).with_origin_of(product);
+    Some(Expr::node(site.node.op.clone(), [direct]))
+}
+
+/// `reshape(matmul(x, matrix))` of rows, where x is a reshape or such a product itself, and the last axis stays.
+fn split_rows(site: &Site) -> Option<Expr> {
+    let Op::Reshape(_) = site.node.op else { return None };
+    let product = site.sole_producer(site.node.operands[0]).filter(|node| is_rows(site, node))?;
+    let x = product.operands[0];
+    let meets = match site.producer(x) {
+        Some(node) if matches!(node.op, Op::Reshape(_)) => true,
+        Some(node) => site.sole_producer(x).is_some() && is_rows(site, node),
+        None => false,
+    };
+    let (last, lead) = site.result().shape.dims()?.split_last()?;
+    if !meets || lead.is_empty() || Some(last) != site.dims(product.results[0])?.last() {
+        return None;
+    }
+    let dims = [lead, &site.dims(x)?[1..]].concat();
+    let mut operands: Vec<Expr> = product.operands.iter().map(|&value| value.into()).collect();
+    operands[0] = Expr::node(Op::Reshape(dims), [x]);
+    Some(Expr::node(product.op.clone(), operands).with_origin_of(product))
+}
+
+/// Whether a node is a product of two matrices, the first of which may get more axes.
+fn is_rows(site: &Site, node: &Node) -> bool {
+    let rank = |n: usize| site.dims(node.operands[n]).map(<[Dim]>::len);
+    let is_plain = matches!(node.op, Op::MatMul(MatMul { transpose_a: false, .. }));
+    is_plain && rank(0) == Some(2) && rank(1) == Some(2)
+}
+
+/// `reshape(gather(x, reshape indices))`, where the outer reshape puts the axes of the indices back.
+fn flat_indices(site: &Site) -> Option<Expr> {
+    let Op::Reshape(_) = site.node.op else { return None };
+    let gather = site.sole_producer(site.node.operands[0])?;
+    let Op::Gather(Gather { axis, batch_dims: 0 }) = gather.op else { return None };
+    let flat = site.producer(gather.operands[1]).filter(|node| matches!(node.op, Op::Reshape(_)))?;
+    let indices = flat.operands[0];
+    let x = site.dims(gather.operands[0])?;
+    let whole = [&x[..axis], site.dims(indices)?, &x[axis + 1..]].concat();
+    let puts_back = site.result().shape.dims()? == whole;
+    puts_back.then(|| Expr::node(gather.op.clone(), [gather.operands[0], indices]).with_origin_of(gather))
+}
+
+/// `f(reshape x, reshape y)` of tensors of one shape.
+fn reshaped_operands(site: &Site) -> Option<Expr> {
+    let (Op::Binary(_), &[x, y]) = (&site.node.op, site.node.operands.as_slice()) else { return None };
+    let inner = |value: ValueId| {
+        let node = site.sole_producer(value).filter(|node| matches!(node.op, Op::Reshape(_)))?;
+        Some(node.operands[0])
+    };
+    let (a, b) = (inner(x)?, inner(y)?);
+    let dims = site.result().shape.dims()?;
+    let alike = site.dims(x)? == dims && site.dims(y)? == dims && site.dims(a)? == site.dims(b)?;
+    alike.then(|| Expr::node(Op::Reshape(dims.to_vec()), [Expr::node(site.node.op.clone(), [a, b])]))
 }
 
 fn function_between(site: &Site) -> Option<Expr> {

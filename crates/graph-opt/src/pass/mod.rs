@@ -28,30 +28,40 @@ use std::sync::Arc;
 use mslite_tensor::Tensor;
 
 mod algebra;
+mod attention;
+mod collectives;
 mod constant_folding;
 mod control_flow;
 mod cse;
 mod dead_code;
 mod driver;
 mod fusion;
+mod invariant_code;
 mod layout;
 mod patch;
+mod recognition;
 mod rule;
+mod weight_folding;
 mod wide_sums;
 
 pub use algebra::Algebra;
+pub use attention::Attention;
+pub use collectives::Collectives;
 pub use constant_folding::ConstantFolding;
 pub use control_flow::ControlFlow;
 pub use cse::CommonSubexpressions;
 pub use dead_code::DeadCode;
 pub use driver::{Dump, FoldLimits, OptimiseOptions, PassContext, Report, Rewrite, optimise};
 pub use fusion::Fusion;
+pub use invariant_code::InvariantCode;
 pub use layout::Layout;
 pub use patch::Patch;
-pub use wide_sums::{WideSums, widen_sums};
+pub use recognition::Recognition;
+pub use weight_folding::WeightFolding;
+pub use wide_sums::WideSums;
 
 use crate::ir::Op;
-use crate::{Graph, Result};
+use crate::{Error, Graph, Result};
 
 /// Something that changes graphs and keeps what they compute.
 pub trait Pass: Debug + Send + Sync {
@@ -71,15 +81,63 @@ pub trait Evaluator: Debug + Send + Sync {
     fn evaluate(&self, op: &Op, operands: &[&Tensor]) -> Option<Tensor>;
 }
 
-/// The passes of this crate in the order in which they run.
+/// How much is done to a graph. Each level includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Level {
+    /// Nothing: the graph as imported.
+    O0,
+    /// What leaves each element as it is, to the bit, in f32 and f64, and never costs time.
+    O1,
+    /// Also what computes the same in another way, whose results differ by rounding.
+    #[default]
+    O2,
+}
+
+impl std::str::FromStr for Level {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "O0" => Ok(Level::O0),
+            "O1" => Ok(Level::O1),
+            "O2" => Ok(Level::O2),
+            _ => Err(Error::Options(format!("there is no level {text:?}, only O0, O1 and O2"))),
+        }
+    }
+}
+
+type Make = fn() -> Arc<dyn Pass>;
+
+/// The passes of this crate in the order in which they run, and from which level on.
+const PASSES: &[(Level, Make)] = &[
+    (Level::O1, || Arc::new(DeadCode)),
+    (Level::O1, || Arc::new(ConstantFolding)),
+    (Level::O1, || Arc::new(ControlFlow)),
+    (Level::O1, || Arc::new(InvariantCode)),
+    (Level::O1, || Arc::new(Algebra)),
+    (Level::O1, || Arc::new(Layout)),
+    (Level::O1, || Arc::new(CommonSubexpressions)),
+    (Level::O2, || Arc::new(Recognition)),
+    (Level::O2, || Arc::new(Attention)),
+    (Level::O2, || Arc::new(WeightFolding)),
+    (Level::O1, || Arc::new(Fusion)),
+];
+
+/// Passes that change what ranks exchange, in their order, and from which level on.
+const AGREED: &[(Level, Make)] = &[(Level::O2, || Arc::new(WideSums)), (Level::O2, || Arc::new(Collectives))];
+
+/// The passes of a level in the order in which they run.
+pub fn passes(level: Level) -> Vec<Arc<dyn Pass>> {
+    PASSES.iter().filter(|(from, _)| *from <= level).map(|(_, make)| make()).collect()
+}
+
+/// The passes of a level that change what ranks exchange: either all ranks apply them, or none does, which no rank can
+/// know by itself. Sessions ask the other ranks.
+pub fn agreed_passes(level: Level) -> Vec<Arc<dyn Pass>> {
+    AGREED.iter().filter(|(from, _)| *from <= level).map(|(_, make)| make()).collect()
+}
+
+/// All passes of this crate that a rank applies by itself, in their order.
 pub fn standard_passes() -> Vec<Arc<dyn Pass>> {
-    vec![
-        Arc::new(DeadCode),
-        Arc::new(ConstantFolding),
-        Arc::new(ControlFlow),
-        Arc::new(Algebra),
-        Arc::new(Layout),
-        Arc::new(CommonSubexpressions),
-        Arc::new(Fusion),
-    ]
+    passes(Level::default())
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mslite_tensor::{Dim, Tensor, TensorSpec};
+use mslite_tensor::{DType, Dim, Tensor, TensorSpec, bf16, f16};
 
 use super::{PassContext, Patch};
 use crate::ir::op::Op;
@@ -88,6 +88,23 @@ impl<'a> Site<'a> {
     /// The tensor that a value is known to be.
     pub(super) fn constant(&self, value: ValueId) -> Option<&'a Tensor> {
         self.graph.constant(value).map(|constant| &constant.tensor)
+    }
+
+    /// The number that a value is known to be: a constant float of one element.
+    pub(super) fn scalar(&self, value: ValueId) -> Option<f64> {
+        let tensor = self.constant(value).filter(|tensor| tensor.num_elements() == 1)?;
+        Some(match tensor.dtype() {
+            DType::F64 => tensor.to_vec::<f64>().ok()?[0],
+            DType::F32 => tensor.to_vec::<f32>().ok()?[0].into(),
+            DType::F16 => tensor.to_vec::<f16>().ok()?[0].to_f64(),
+            DType::BF16 => tensor.to_vec::<bf16>().ok()?[0].to_f64(),
+            _ => return None,
+        })
+    }
+
+    /// How often a value is read.
+    pub(super) fn uses(&self, value: ValueId) -> usize {
+        self.uses[value.index()]
     }
 }
 

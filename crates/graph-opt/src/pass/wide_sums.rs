@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use mslite_collective::{CollectiveKind, Reduction};
 use mslite_tensor::DType;
 
@@ -75,15 +73,4 @@ fn widen(graph: &Graph, patch: &mut Patch, at: NodeId, node: &Node, product: &No
     patch.replace(node.results[0], rounded);
     patch.remove(at);
     Ok(())
-}
-
-/// The graph with sums of 16-bit products made wide, if there are any.
-///
-/// # Errors
-/// Only when the pass is defective.
-pub fn widen_sums(graph: &Graph) -> Result<Option<Graph>> {
-    let passes: Vec<Arc<dyn Pass>> = vec![Arc::new(WideSums)];
-    let options = super::OptimiseOptions { passes, rounds: 1, ..super::OptimiseOptions::default() };
-    let (widened, report) = super::optimise(graph, &options)?;
-    Ok((!report.rewrites.is_empty()).then_some(widened))
 }

@@ -6,8 +6,8 @@ use super::field::{Field, Reader, Writer};
 use super::scan::{Cursor, Scanned, shown};
 use crate::Graph;
 use crate::ir::op::{
-    ArgReduce, Binary, Collective, Conv2d, Cumulative, Gather, If, Loop, MatMul, Norm, Op, Opaque, Pad,
-    Pool2d, Reduce, Slice, Softmax, TopK, Triangle, Unary,
+    ArgReduce, Attention, Binary, Collective, Conv2d, Cumulative, Gather, If, Loop, MatMul, Norm, Op, Opaque,
+    Pad, Pool2d, Reduce, Slice, Softmax, TopK, Triangle, Unary,
 };
 use mslite_tensor::TensorSpec;
 
@@ -37,6 +37,7 @@ structs! {
     Cumulative { product, axis, exclusive, reverse }
     Softmax { axis, log }
     Norm { axis, epsilon }
+    Attention { heads, scale }
     MatMul { transpose_a, transpose_b, activation, wide }
     Conv2d { strides, padding, dilations, groups, activation }
     Pool2d { average, kernel, strides, padding, ceil_mode, count_padding }
@@ -53,7 +54,7 @@ pub(crate) fn print(op: &Op) -> String {
     let mut to = Writer::default();
     match op {
         Op::Unary(f) => write_unary(*f, &mut to),
-        Op::Binary(_) | Op::Select | Op::GatherNd | Op::If(_) => {}
+        Op::Binary(_) | Op::Select | Op::Rope | Op::GatherNd | Op::If(_) => {}
         Op::Loop(turns) => to.field("carried", &turns.carried),
         Op::Cast(dtype) => to.field("to", dtype),
         Op::Reduce(op) => op.write(&mut to),
@@ -61,6 +62,7 @@ pub(crate) fn print(op: &Op) -> String {
         Op::Cumulative(op) => op.write(&mut to),
         Op::Softmax(op) => op.write(&mut to),
         Op::LayerNorm(op) | Op::RmsNorm(op) => op.write(&mut to),
+        Op::Attention(op) => op.write(&mut to),
         Op::MatMul(op) => op.write(&mut to),
         Op::Conv2d(op) => op.write(&mut to),
         Op::Pool2d(op) => op.write(&mut to),
@@ -128,6 +130,8 @@ fn read_op(name: &str, from: &mut Reader, results: Option<&[TensorSpec]>) -> Sca
         "softmax" => Op::Softmax(Fields::read(from)?),
         "layer_norm" => Op::LayerNorm(Fields::read(from)?),
         "rms_norm" => Op::RmsNorm(Fields::read(from)?),
+        "rope" => Op::Rope,
+        "attention" => Op::Attention(Fields::read(from)?),
         "matmul" => Op::MatMul(Fields::read(from)?),
         "conv2d" => Op::Conv2d(Fields::read(from)?),
         "pool2d" => Op::Pool2d(Fields::read(from)?),

@@ -6,6 +6,7 @@
 //!
 //! [`Capability`]: mslite_runtime::Capability
 
+mod attention;
 mod collectives;
 mod contract;
 mod control;
@@ -94,7 +95,14 @@ fn open(backend: &dyn Backend, options: &DeviceOptions) -> Result<Arc<dyn Device
 }
 
 fn cases(device: &Arc<dyn Device>) -> Vec<Case> {
-    let graphs = [elementwise::cases(), linear::cases(), layout::cases(), graphs::cases(), control::cases()];
+    let graphs = [
+        elementwise::cases(),
+        linear::cases(),
+        attention::cases(),
+        layout::cases(),
+        graphs::cases(),
+        control::cases(),
+    ];
     let mut cases: Vec<Case> = graphs.into_iter().flatten().map(|case| case.on(device)).collect();
     cases.extend(contract::cases(device));
     cases.extend(collectives::cases(device));

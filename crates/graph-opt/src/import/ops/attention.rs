@@ -5,7 +5,7 @@ use crate::Result;
 use crate::import::call::Call;
 use crate::import::item::Item;
 use crate::ir::ValueId;
-use crate::ir::op::{Binary, MatMul, Op, Softmax, Triangle};
+use crate::ir::op::{Attention, Binary, MatMul, Op, Softmax, Triangle};
 
 /// Names of layouts by number.
 const LAYOUTS: &[&str] = &["BSH", "BNSD", "SBH", "BSND"];
@@ -135,6 +135,9 @@ fn causal(call: &mut Call, rows: Dim, columns: Dim, diagonal: i64) -> Result<Val
 /// networks that spell attention out, whose results these models are held against.
 fn attention(call: &mut Call, heads: &Heads, options: &Options) -> Result<ValueId> {
     let dtype = call.emit.dtype(heads.q);
+    if matches!(dtype, DType::F32 | DType::F16) && options.shift.is_none() {
+        return fused(call, heads, options);
+    }
     let wide = if dtype == DType::F64 { dtype } else { DType::F32 };
     let (q_dims, k_dims) = (call.emit.dims(heads.q)?, call.emit.dims(heads.k)?);
     let [batch, n, rows, width] = &q_dims[..] else { return Err(call.invalid("query must have rank 4")) };
@@ -170,6 +173,18 @@ fn attention(call: &mut Call, heads: &Heads, options: &Options) -> Result<ValueI
     let width = call.emit.dims(heads.v)?[3].clone();
     let y = call.emit.reshape(y, vec![batch.clone(), n.clone(), rows.clone(), width.clone()])?;
     as_laid_out(call, y, heads.layout, [batch, n, rows, &width])
+}
+
+fn fused(call: &mut Call, heads: &Heads, options: &Options) -> Result<ValueId> {
+    let mut operands = vec![heads.q, heads.k, heads.v];
+    if let Some(mask) = options.mask {
+        operands.push(call.emit.cast(mask, DType::Bool)?);
+    }
+    let op = Op::Attention(Attention { heads: [1; 4], scale: options.scale });
+    let y = call.emit.op(op, &operands)?;
+    let dims = call.emit.dims(y)?;
+    let [batch, n, rows, width] = &dims[..] else { return Err(call.invalid("query must have rank 4")) };
+    as_laid_out(call, y, heads.layout, [batch, n, rows, width])
 }
 
 fn as_laid_out(
