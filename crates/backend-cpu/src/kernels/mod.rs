@@ -101,7 +101,11 @@ pub(crate) fn refusal(op: &Op, operands: &[DType]) -> Option<String> {
     let first = operands.first().copied();
     let supported = match op {
         Op::Opaque(opaque) => {
-            return Some(format!("the CPU does not evaluate the primitive {}", opaque.primitive));
+            let refusal = format!("the CPU does not evaluate the primitive {}", opaque.primitive);
+            return Some(match mslite_graph_opt::alternative(&opaque.primitive) {
+                Some(instead) => format!("{refusal}; use {instead} instead"),
+                None => refusal,
+            });
         }
         Op::Extents(_) | Op::Collective(_) | Op::If(_) | Op::Loop(_) => true,
         Op::Cast(to) => {
