@@ -90,7 +90,6 @@ fn development_models_import_with_the_outputs_of_mindspore() {
 /// Files of the format corpus whose outputs cannot be compared, or that are refused, with part of the reason.
 const REFUSED: &[(&str, &str)] = &[
     ("const_out.mindir", "it is a text"),
-    ("ops/BatchNormPrim.mindir", "it trains"),
     // The export baked the inputs in.
     ("tuple_input.mindir", "the model takes 0"),
     // The length is known only when it has run.

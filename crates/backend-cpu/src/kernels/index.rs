@@ -218,15 +218,34 @@ pub(super) fn scatter_nd(kind: ScatterKind, cx: &Build<'_>) -> Option<BoxKernel>
     let combine: fn(&mut [u8], &[u8]) = match kind {
         ScatterKind::Update => <[u8]>::copy_from_slice,
         ScatterKind::Add => with_type!(x.dtype, T in number => add::<T> as fn(&mut [u8], &[u8]))?,
+        ScatterKind::Mul => with_type!(x.dtype, T in number => multiply::<T> as fn(&mut [u8], &[u8]))?,
+        ScatterKind::Max => with_type!(x.dtype, T in number => raise::<T> as fn(&mut [u8], &[u8]))?,
+        ScatterKind::Min => with_type!(x.dtype, T in number => lower::<T> as fn(&mut [u8], &[u8]))?,
         _ => return None,
     };
     Some(Box::new(ScatterNd { pointers, width, combine }))
 }
 
 fn add<T: Scalar>(to: &mut [u8], from: &[u8]) {
+    each(to, from, |to: T, from| T::from_sum(to.to_sum().plus(from.to_sum())));
+}
+
+fn multiply<T: Scalar>(to: &mut [u8], from: &[u8]) {
+    each(to, from, |to: T, from| T::from_sum(to.to_sum().times(from.to_sum())));
+}
+
+fn raise<T: Scalar>(to: &mut [u8], from: &[u8]) {
+    each(to, from, |to: T, from| if from > to { from } else { to });
+}
+
+fn lower<T: Scalar>(to: &mut [u8], from: &[u8]) {
+    each(to, from, |to: T, from| if from < to { from } else { to });
+}
+
+fn each<T: Scalar>(to: &mut [u8], from: &[u8], f: impl Fn(T, T) -> T) {
     let (to, from) = (bytemuck::cast_slice_mut::<u8, T>(to), bytemuck::cast_slice::<u8, T>(from));
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = T::from_sum(to.to_sum().plus(from.to_sum()));
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = f(*to, from);
     }
 }
 

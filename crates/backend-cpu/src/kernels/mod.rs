@@ -102,10 +102,16 @@ pub(crate) fn refusal(op: &Op, operands: &[DType]) -> Option<String> {
     let first = operands.first().copied();
     let supported = match op {
         Op::Opaque(opaque) => {
-            return Some(format!("the CPU does not evaluate the primitive {}", opaque.primitive));
+            let refusal = format!("the CPU does not evaluate the primitive {}", opaque.primitive);
+            return Some(match mslite_graph_opt::alternative(&opaque.primitive) {
+                Some(instead) => format!("{refusal}; use {instead} instead"),
+                None => refusal,
+            });
         }
         Op::Extents(_) | Op::Collective(_) | Op::If(_) | Op::Loop(_) => true,
-        Op::Cast(to) => first.is_some_and(is_real) && is_real(*to),
+        Op::Cast(to) => {
+            first.is_some_and(|t| is_real(t) || (t.is_complex() && *to != DType::Bool)) && is_real(*to)
+        }
         Op::Reduce(reduce) => first.is_some_and(|t| reduce_supports(reduce.kind, t)),
         Op::ArgReduce(reduce) => {
             first.is_some_and(is_number) && matches!(reduce.dtype, DType::I32 | DType::I64)
@@ -122,7 +128,7 @@ pub(crate) fn refusal(op: &Op, operands: &[DType]) -> Option<String> {
         Op::Attention(_) | Op::Conv2d(_) | Op::Pool2d(_) => {
             first.is_some_and(|t| t.is_float() && t != DType::F64)
         }
-        Op::ScatterNd(kind) => !is_add(*kind) || first.is_some_and(is_number),
+        Op::ScatterNd(kind) => copies(*kind) || first.is_some_and(is_number),
         Op::Select
         | Op::Reshape(_)
         | Op::Transpose(_)
@@ -229,7 +235,7 @@ pub(crate) fn reads_bytes(op: &Op, operand: usize) -> bool {
         | Op::Broadcast(_)
         | Op::Concat { .. }
         | Op::Slice(_) => true,
-        Op::ScatterNd(kind) => operand == 1 || !is_add(*kind),
+        Op::ScatterNd(kind) => operand == 1 || copies(*kind),
         _ => false,
     }
 }
@@ -240,8 +246,8 @@ pub(crate) fn may_alias(op: &Op) -> bool {
     matches!(op, Reshape(_) | Cast(_) | Broadcast(_) | Concat { .. } | Transpose(_) | Slice(_))
 }
 
-fn is_add(kind: mslite_graph_opt::ir::op::ScatterKind) -> bool {
-    kind == mslite_graph_opt::ir::op::ScatterKind::Add
+fn copies(kind: mslite_graph_opt::ir::op::ScatterKind) -> bool {
+    kind == mslite_graph_opt::ir::op::ScatterKind::Update
 }
 
 fn is_number(dtype: DType) -> bool {

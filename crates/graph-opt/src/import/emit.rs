@@ -6,7 +6,7 @@ use mslite_tensor::{DType, Dim, Tensor, TensorSpec, bf16, f16};
 use smallvec::SmallVec;
 
 use super::item::Item;
-use crate::ir::op::{Binary, Op, Reduce, ReduceKind, Slice, Unary};
+use crate::ir::op::{Binary, Loop, Op, Reduce, ReduceKind, Slice, Unary};
 use crate::ir::{Graph, GraphBuilder, ValueId};
 use crate::{Error, Result};
 
@@ -111,6 +111,44 @@ impl Emitter {
 
     pub(super) fn binary(&mut self, f: Binary, x: ValueId, y: ValueId) -> Result<ValueId> {
         self.op(Op::Binary(f), &[x, y])
+    }
+
+    /// `x` where the condition holds, else `y`.
+    pub(super) fn select(&mut self, condition: ValueId, x: ValueId, y: ValueId) -> Result<ValueId> {
+        self.op(Op::Select, &[condition, x, y])
+    }
+
+    /// Appends a loop of so many turns over values that keep their types; the turn gets its number, an i64 of rank 0,
+    /// and what is carried. The results are what the last turn gives.
+    pub(super) fn turns(
+        &mut self,
+        count: &Dim,
+        first: &[ValueId],
+        turn: impl FnOnce(&mut Self, ValueId, &[ValueId]) -> Result<Vec<ValueId>>,
+    ) -> Result<Vec<ValueId>> {
+        let zero = self.int_scalar(0, DType::I64)?;
+        let carried: Vec<ValueId> = [&[zero], first].concat();
+        let mark = self.builder.mark();
+        let specs: Vec<TensorSpec> = carried.iter().map(|&x| self.spec(x).clone()).collect();
+        let inputs: Vec<ValueId> = (specs.into_iter().enumerate())
+            .map(|(i, spec)| self.builder.input(format!("carried{i}"), spec))
+            .collect();
+        let next = turn(self, inputs[0], &inputs[1..])?;
+        let one = self.int_scalar(1, DType::I64)?;
+        let number = self.binary(Binary::Add, inputs[0], one)?;
+        let count = self.dim(count, DType::I64)?;
+        let again = self.binary(Binary::Less, number, count)?;
+        let mut outputs = vec![again, number];
+        outputs.extend(&next);
+        outputs.extend(next);
+        let mut nested = self.builder.cut(mark, "body");
+        for value in outputs {
+            let value = nested.read(self.builder.graph(), value);
+            nested.output(value);
+        }
+        let (body, captured) = nested.finish();
+        let operands = [carried.clone(), captured].concat();
+        self.push(Op::Loop(Loop { body, carried: carried.len() }), &operands).map(|results| results.to_vec())
     }
 
     /// A function of a tensor and a number of its type.

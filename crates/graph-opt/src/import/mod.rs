@@ -11,7 +11,10 @@ mod known;
 mod ops;
 mod ports;
 mod table;
+mod unsupported;
 mod walk;
+
+pub use unsupported::alternative;
 
 use std::collections::BTreeSet;
 

@@ -6,12 +6,16 @@ use std::sync::LazyLock;
 use super::call::Call;
 use super::item::Item;
 use super::ops::{
-    attention, collective, compare, conv, create, diagonal, elementwise, index, linear, norm, pool, reduce,
-    resize, scalar, shape, slice, state,
+    arith, attention, cache, collective, compare, conv, conv3d, create, detection, diagonal, elementwise,
+    index, inplace, linear, moe, norm, pool, products, quant, reduce, resize, sample, scalar, scatter, shape,
+    slice, solve, space, state, stats,
 };
 use crate::Result;
 use crate::ir::ValueId;
 use crate::ir::op::{Binary, ReduceKind, Unary};
+
+/// A result, and what parameters hold afterwards.
+pub(super) type Written = (Item, Vec<ValueId>);
 
 /// How a primitive becomes nodes.
 #[derive(Clone, Copy)]
@@ -36,6 +40,10 @@ pub(super) enum Lowering {
     Value(fn(&mut Call) -> Result<ValueId>),
     /// The new value of the parameter that is the first operand.
     Write(fn(&mut Call) -> Result<ValueId>),
+    /// As [`Write`](Self::Write): what the functional primitive of this name gives.
+    InPlace(&'static str),
+    /// One result, and the new values of the parameters that are the operands at these positions, or none.
+    WriteAt(&'static [usize], fn(&mut Call) -> Result<Written>),
 }
 
 impl Lowering {
@@ -50,7 +58,14 @@ impl Lowering {
             Lowering::ReduceAs(kind) => reduce::reduce_as(call, kind).map(Item::Tensor),
             Lowering::Custom(lower) => lower(call),
             Lowering::Value(lower) | Lowering::Write(lower) => lower(call).map(Item::Tensor),
+            Lowering::InPlace(functional) => inplace::written(call, functional).map(Item::Tensor),
+            Lowering::WriteAt(_, lower) => lower(call).map(|(item, _)| item),
         }
+    }
+
+    /// Whether the result is what the first operand holds afterwards.
+    pub(super) fn writes(self) -> bool {
+        matches!(self, Lowering::Write(_) | Lowering::InPlace(_))
     }
 }
 
@@ -60,10 +75,16 @@ pub(super) fn find(op_type: &str) -> Option<Lowering> {
     INDEX.get(op_type).copied()
 }
 
+/// The primitives that have one.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|(name, _)| *name)
+}
+
 use Lowering::{
     Binary as B, Custom as C, Number as N, Reduce as R, ReduceAs as Ra, Same, Scalar as S, Unary as U,
 };
-use Lowering::{Value as V, Write as W};
+use Lowering::{InPlace as I, Value as V, Write as W, WriteAt as Wa};
 
 #[rustfmt::skip]
 const TABLE: &[(&str, Lowering)] = &[
@@ -191,7 +212,8 @@ const TABLE: &[(&str, Lowering)] = &[
     // Normalisation.
     ("LayerNorm", C(norm::layer_norm)), ("LayerNormExt", C(norm::layer_norm_ext)),
     ("LayerNormFusion", C(norm::layer_norm)), ("RmsNorm", C(norm::rms_norm)), ("AddRmsNorm", C(norm::add_rms_norm)),
-    ("BatchNorm", C(norm::batch_norm)), ("BatchNormExt", C(norm::batch_norm)), ("FusedBatchNorm", C(norm::batch_norm)),
+    ("BatchNorm", Wa(&[3, 4], norm::batch_norm)), ("BatchNormExt", Wa(&[3, 4], norm::batch_norm)),
+    ("FusedBatchNorm", Wa(&[3, 4], norm::batch_norm)),
     ("GroupNorm", C(norm::group_norm)), ("L2Normalize", V(norm::l2_normalize)),
 
     // Shape and layout.
@@ -249,7 +271,8 @@ const TABLE: &[(&str, Lowering)] = &[
     ("Assign", W(state::assign)), ("AssignAdd", W(state::assign_add)), ("AssignSub", W(state::assign_sub)),
     ("ScatterNdUpdate", W(state::scatter_nd_update)), ("ScatterNdAdd", W(state::scatter_nd_add)),
     ("ScatterUpdate", W(state::scatter_update)), ("ScatterAdd", W(state::scatter_add)),
-    ("IndexAdd", W(state::index_add)), ("InplaceCopy", W(state::assign)), ("InplaceAddExt", W(state::assign_add)),
+    ("IndexAdd", W(state::index_add)), ("InplaceCopy", W(state::assign)), ("DynamicAssign", W(state::assign)),
+    ("CopyWithSlice", W(state::assign)),
 
     // Other ranks.
     ("AllReduce", C(collective::all_reduce)), ("AllGather", C(collective::all_gather)),
@@ -259,4 +282,130 @@ const TABLE: &[(&str, Lowering)] = &[
     ("Receive", C(collective::receive)), ("AlltoAll", C(collective::all_to_all)), ("AllToAll", C(collective::all_to_all)),
     ("Barrier", C(collective::barrier)), ("BatchISendIRecv", C(collective::batch)),
     ("AllGatherV", C(collective::all_gather_v)),
+
+    // More functions of tensors.
+    ("AddV2", B(Binary::Add)), ("AddcmulExt", V(elementwise::addcmul)), ("AddcdivExt", V(elementwise::addcdiv)),
+    ("ApproximateEqual", V(arith::approximate_equal)), ("Bucketize", V(scatter::bucketize)),
+    ("EqualExt", V(arith::all_equal)), ("Erfinv", V(arith::erfinv)), ("Fmax", V(arith::fmax)), ("Fmin", V(arith::fmin)),
+    ("FmodScalar", S(Binary::TruncMod)), ("FmodTensor", B(Binary::TruncMod)), ("Frac", V(arith::frac)),
+    ("Heaviside", V(arith::heaviside)), ("Invert", U(Unary::Not)), ("IsClose", V(arith::is_close)),
+    ("IsNegInf", V(arith::is_neg_inf)), ("LeftShift", V(arith::left_shift)), ("RightShift", V(arith::right_shift)),
+    ("LogAddExp", V(arith::log_add_exp)), ("LogAddExp2", V(arith::log_add_exp2)), ("Logit", V(arith::logit)),
+    ("MixedPrecisionCast", C(arith::mixed_precision_cast)), ("MulNoNan", V(arith::mul_no_nan)),
+    ("NpuGelu", V(elementwise::gelu)), ("ReLUV3", U(Unary::Relu)), ("Real", V(arith::real_part)),
+    ("SelectV2", V(compare::select)), ("SequenceMask", V(arith::sequence_mask)), ("Sinc", V(arith::sinc)),
+    ("SoftplusExt", V(arith::softplus)), ("Threshold", V(arith::threshold)), ("ToDevice", V(arith::to_dtype)),
+    ("ToDtype", V(arith::to_dtype)), ("ToOther", V(arith::type_as)), ("TypeAs", V(arith::type_as)),
+    ("Xlogy", V(arith::xlogy)), ("XLogYScalarOther", V(arith::xlogy)), ("XLogYScalarSelf", V(arith::xlogy)),
+    ("CopyToDevice", Same), ("CopyToHost", Same), ("ConvertToDynamic", Same), ("IdentityN", C(shape::all)),
+
+    // Statistics and norms.
+    ("Any", V(stats::any)), ("AnyExt", V(stats::any)), ("ArgSort", V(stats::arg_sort)),
+    ("ArgminV2", V(stats::argmin_v2)), ("Cdist", V(stats::cdist)), ("Centralization", V(stats::centralization)),
+    ("ClipByNorm", V(stats::clip_by_norm)), ("CountNonZero", V(stats::count_non_zero)), ("Cummax", C(stats::cummax)),
+    ("Cummin", C(stats::cummin)), ("CumminExt", C(stats::cummin)), ("EuclideanNorm", V(stats::euclidean_norm)),
+    ("InTopK", V(stats::in_top_k)), ("LinalgVectorNorm", V(stats::vector_norm)), ("LpNormV2", V(stats::vector_norm)),
+    ("Median", C(stats::median)), ("MedianDim", C(stats::median)), ("MedianExt", C(stats::median)),
+    ("Nansum", V(stats::nansum)), ("Norm", V(stats::vector_norm)), ("SquareSumAll", C(stats::square_sum_all)),
+    ("Std", V(stats::std)), ("StdMean", C(stats::std_mean)), ("Trace", V(stats::trace)), ("TraceExt", V(stats::trace)),
+    ("Var", V(stats::var)), ("VarMean", C(stats::var_mean)),
+
+    // More linear algebra.
+    ("Addbmm", V(products::addbmm)), ("Addmv", V(products::addmv)), ("Addr", V(products::addr)),
+    ("Cross", V(products::cross)), ("Dot", V(linear::matmul_ext)), ("Vdot", V(linear::matmul_ext)),
+    ("Mm", V(linear::matmul_ext)), ("Mv", V(linear::matmul_ext)), ("Ger", V(products::outer)),
+    ("Outer", V(products::outer)), ("Einsum", V(products::einsum)), ("EinsumExt", V(products::einsum)),
+    ("Cholesky", V(solve::cholesky)), ("CholeskyInverse", V(solve::cholesky_inverse)),
+    ("CholeskySolve", V(solve::cholesky_solve)), ("LogMatrixDeterminant", C(solve::log_determinant)),
+    ("MatrixBandPart", V(solve::band)), ("MatrixDeterminant", V(solve::determinant)),
+    ("MatrixInverse", V(solve::inverse)), ("MatrixInverseExt", V(solve::inverse)), ("MatrixPower", V(solve::power)),
+    ("MatrixSolve", V(solve::solve)), ("MatrixTriangularSolve", C(solve::triangular)),
+    ("SolveTriangular", C(solve::triangular)), ("TriangularSolve", C(solve::triangular)),
+
+    // More convolution and pooling.
+    ("Conv3D", V(conv3d::conv3d)), ("Conv3DTranspose", V(conv3d::conv3d_transpose)),
+    ("Conv3DExt", V(conv3d::conv3d_ext)), ("Conv3DPadding", V(conv3d::conv3d_ext)),
+    ("Conv2DPadding", V(conv::conv2d_ext)), ("Conv1DExt", V(conv3d::conv1d_ext)),
+    ("Conv1DPadding", V(conv3d::conv1d_ext)), ("ConvTranspose2D", V(conv3d::conv_transpose2d)),
+    ("Convolution", C(conv3d::convolution)), ("AdaptiveAvgPool1D", V(space::adaptive_avg)),
+    ("AdaptiveAvgPool3D", V(space::adaptive_avg)), ("AdaptiveAvgPool3DExt", V(space::adaptive_avg)),
+    ("AdaptiveMaxPool1D", C(space::adaptive_max)), ("AdaptiveMaxPool3D", C(space::adaptive_max)),
+    ("LRN", V(space::lrn)), ("InstanceNorm", C(space::instance_norm)), ("AddLayerNormV2", C(norm::add_layer_norm)),
+    ("LayerNormV3", C(norm::layer_norm)),
+
+    // Images and boxes.
+    ("AffineGrid", C(sample::affine_grid)), ("BoundingBoxDecode", V(detection::decode)),
+    ("BoundingBoxEncode", V(detection::encode)), ("CheckValid", V(detection::check_valid)),
+    ("CropAndResize", V(detection::crop_and_resize)), ("GridSampler2D", C(sample::grid_sampler)),
+    ("IOU", V(detection::iou)), ("NMSWithMask", C(detection::nms_with_mask)), ("ResizeBicubic", C(sample::bicubic)),
+    ("ResizeLinear1D", C(sample::linear1d)), ("ResizeNearestNeighbor", C(resize::nearest)),
+    ("UpsampleBicubic2D", C(sample::upsample_bicubic)), ("UpsampleLinear1D", C(sample::upsample_linear)),
+    ("UpsampleNearest1D", C(sample::upsample_nearest)), ("UpsampleNearest3D", C(sample::upsample_nearest)),
+    ("UpsampleTrilinear3D", C(sample::upsample_linear)),
+
+    // More layout.
+    ("BatchToSpace", V(space::batch_to_space)), ("Col2Im", V(conv::col2im)), ("Col2ImExt", V(conv::col2im)),
+    ("ExtractImagePatches", V(conv::extract_patches)), ("Im2ColExt", V(conv::im2col_ext)),
+    ("BatchToSpaceND", V(space::batch_to_space)),
+    ("BatchToSpaceNDV2", V(space::batch_to_space)), ("ChannelShuffle", V(space::channel_shuffle)),
+    ("ReflectionPad1D", V(space::reflection_pad)), ("ReflectionPad2D", V(space::reflection_pad)),
+    ("ReflectionPad3D", V(space::reflection_pad)), ("ReplicationPad1D", V(space::replication_pad)),
+    ("ReplicationPad2D", V(space::replication_pad)), ("ReplicationPad3D", V(space::replication_pad)),
+    ("SpaceToBatch", V(space::space_to_batch)), ("SpaceToBatchND", V(space::space_to_batch)),
+    ("TExt", V(shape::matrix_transpose)), ("Unsqueeze", V(shape::unsqueeze)), ("ViewAs", V(shape::view_as)),
+    ("UnstackExtView", C(shape::unstack)), ("SelectView", V(scatter::select_view)),
+
+    // More indices.
+    ("FillDiagonal", V(scatter::fill_diagonal)), ("GatherNdExt", V(index::gather_nd)), ("Index", V(scatter::index)),
+    ("InnerIndex", V(scatter::index)), ("IndexAddExt", V(scatter::index_add_ext)),
+    ("IndexFillScalar", V(index::index_fill)), ("IndexFillTensor", V(index::index_fill)),
+    ("IndexPut", V(scatter::index_put)), ("MaskedScatter", V(scatter::masked_scatter)),
+    ("RepeatInterleaveTensor", V(scatter::repeat_interleave)), ("ReverseSequence", V(scatter::reverse_sequence)),
+    ("ScatterAddExt", V(scatter::add_elements)), ("ScatterValue", V(scatter::value_elements)),
+    ("Take", V(scatter::take)), ("TensorCopySlices", V(scatter::copy_slices)),
+    ("TensorScatterDiv", V(scatter::div)), ("TensorScatterMax", V(scatter::max)), ("TensorScatterMin", V(scatter::min)),
+    ("TensorScatterMul", V(scatter::mul)), ("TensorScatterSub", V(scatter::sub)),
+    ("UnsortedSegmentMax", V(scatter::segment_max)), ("UnsortedSegmentMin", V(scatter::segment_min)),
+    ("UnsortedSegmentProd", V(scatter::segment_prod)), ("UnsortedSegmentSum", V(scatter::segment_sum)),
+
+    // More creation.
+    ("Empty", V(create::zeros)), ("EmptyLike", V(create::zeros_like)), ("Fills", V(create::full_like)),
+    ("NewEmpty", V(create::new_zeros)), ("NewFull", V(create::new_full)), ("NewOnes", V(create::new_ones)),
+    ("NewZeros", V(create::new_zeros)), ("OneHotExt", V(create::one_hot_ext)),
+    ("TrilIndices", V(create::triangle_indices)), ("TriuIndices", V(create::triangle_indices)),
+
+    // Language models.
+    ("IncreFlashAttention", C(attention::incre_flash_attention)), ("PagedAttention", C(cache::paged_attention)),
+    ("RotaryPositionEmbedding", V(attention::rotary)), ("MoeGatingTopKSoftmax", C(moe::gating)),
+    ("MoeTokenPermute", C(moe::permute)), ("MoeTokenUnpermute", C(moe::unpermute)),
+    ("InnerMoeTokenUnpermute", C(moe::unpermute)), ("DynamicQuantExt", C(quant::dynamic)), ("QuantV2", C(quant::quantised)),
+    ("QuantBatchMatmul", C(quant::matmul)), ("QuantMatmul", C(quant::matmul_v2)),
+    ("WeightQuantBatchMatmul", C(quant::by_weight)),
+
+    // More writes.
+    ("ReshapeAndCache", Wa(&[2, 3], cache::reshape_and_cache)), ("KVCacheScatterUpdate", W(cache::scatter_update)),
+    ("ScatterDiv", W(scatter::rows_div)), ("ScatterMax", W(scatter::rows_max)), ("ScatterMin", W(scatter::rows_min)),
+    ("ScatterMul", W(scatter::rows_mul)), ("ScatterSub", W(scatter::rows_sub)), ("ScatterNdDiv", W(scatter::div)),
+    ("ScatterNdMax", W(scatter::max)), ("ScatterNdMin", W(scatter::min)), ("ScatterNdMul", W(scatter::mul)),
+    ("ScatterNdSub", W(scatter::sub)), ("InplaceAdd", V(scatter::rows_plus)), ("InplaceSub", V(scatter::rows_minus)),
+    ("InplaceUpdateV2", V(scatter::rows_update)), ("InplaceIndexAdd", W(state::index_add)),
+    ("InplaceIndexCopy", W(scatter::index_copy)), ("InplacePut", W(scatter::put)),
+    ("InplaceScatterSrcReduce", W(scatter::reduced_elements)), ("InplaceScatterValueReduce", I("ScatterValue")),
+    ("InplaceAddExt", I("AddExt")), ("InplaceAddsExt", I("AddExt")), ("InplaceAddmm", I("Addmm")), ("InplaceAddr", I("Addr")),
+    ("InplaceClampScalar", I("ClampScalar")), ("InplaceClampTensor", I("ClampTensor")), ("InplaceDiv", I("Div")),
+    ("InplaceDivMod", I("DivMod")), ("InplaceDivMods", I("DivMods")), ("InplaceDivs", I("Divs")), ("InplaceElu", I("Elu")),
+    ("InplaceErfinv", I("Erfinv")), ("InplaceExp", I("Exp")), ("InplaceFillDiagonal", W(scatter::fill_diagonal)),
+    ("InplaceFillScalar", I("FullLike")), ("InplaceFillTensor", I("FullLike")), ("InplaceFloor", I("Floor")),
+    ("InplaceFloorDivide", I("FloorDiv")), ("InplaceFloorDivides", I("FloorDivScalar")), ("InplaceHardtanh", I("Hardtanh")),
+    ("InplaceIndexAddExt", I("IndexAddExt")), ("InplaceIndexFillScalar", I("IndexFillScalar")),
+    ("InplaceIndexFillTensor", I("IndexFillTensor")), ("InplaceIndexPut", W(scatter::index_put)),
+    ("InnerInplaceIndexPut", W(scatter::index_put)), ("InplaceLog", I("Log")),
+    ("InplaceMaskedFillScalar", I("MaskedFill")), ("InplaceMaskedFillTensor", I("MaskedFill")),
+    ("InplaceMaskedScatter", I("MaskedScatter")), ("InplaceMul", I("Mul")), ("InplaceMuls", I("Muls")),
+    ("InplaceReLU", I("ReLU")), ("InplaceRemainderTensorScalar", I("RemainderTensorScalar")),
+    ("InplaceRemainderTensorTensor", I("RemainderTensorTensor")), ("InplaceScatterAdd", I("ScatterAddExt")),
+    ("InplaceScatterSrc", I("Scatter")), ("InplaceScatterValue", I("ScatterValue")), ("InplaceSiLU", I("SiLU")),
+    ("InplaceSigmoid", I("Sigmoid")), ("InplaceSign", I("Sign")), ("InplaceSubExt", I("SubExt")),
+    ("InplaceSubScalar", I("SubExt")), ("InplaceTanh", I("Tanh")), ("InplaceThreshold", I("Threshold")),
+    ("InplaceZero", I("ZerosLike")),
 ];

@@ -29,6 +29,8 @@ pub(super) struct Importer<'m> {
     pub(super) trail: Vec<(&'m str, Option<Binding>)>,
     /// Which results of a node are used, one bit each.
     uses: HashMap<&'m str, u64>,
+    /// Names of what is written, and how many nodes read it.
+    rewritten: HashMap<&'m str, usize>,
     pub(super) parameters: Vec<Slot>,
     /// The parameters that got a version, in order.
     pub(super) log: Vec<usize>,
@@ -70,6 +72,7 @@ impl<'m> Importer<'m> {
             bindings: HashMap::new(),
             trail: Vec::new(),
             uses: result_uses(model),
+            rewritten: rewritten(model),
             parameters: slots.collect(),
             log: Vec::new(),
             assumed,
@@ -119,6 +122,12 @@ impl<'m> Importer<'m> {
             self.bindings.insert(&input.symbol, Binding { item, time: 0 });
         }
         self.symbols = inputs.symbols;
+        for input in &model.graph.inputs {
+            if let Some(binding) = self.bindings.remove(&*input.symbol) {
+                let binding = self.rewritable(&input.symbol, binding)?;
+                self.bindings.insert(&input.symbol, binding);
+            }
+        }
         for (i, parameter) in model.graph.parameters.iter().enumerate() {
             self.bindings.insert(&parameter.symbol, Binding { item: Item::Parameter(i), time: 0 });
         }
@@ -168,6 +177,7 @@ impl<'m> Importer<'m> {
                     self.call(&function, operands)?
                 }
             };
+            let binding = self.rewritable(&node.symbol, binding)?;
             self.bind(&node.symbol, binding);
         }
         Ok(())
@@ -181,6 +191,17 @@ impl<'m> Importer<'m> {
         }
         let reason = format!("calls inline to more than {} nodes", self.options.max_nodes);
         Err(self.emit.unsupported("the model", reason))
+    }
+
+    /// A tensor that is written later becomes a slot like that of a parameter, but without a state behind it. Where
+    /// ways part, there are none: a tensor is then only written if nobody else reads it.
+    fn rewritable(&mut self, name: &'m str, binding: Binding) -> Result<Binding> {
+        let Binding { item: Item::Tensor(value), time } = binding else { return Ok(binding) };
+        if self.scopes > 0 || !self.rewritten.contains_key(name) {
+            return Ok(binding);
+        }
+        self.parameters.push(Slot { versions: vec![(time, value)] });
+        Ok(Binding { item: Item::Parameter(self.parameters.len() - 1), time })
     }
 
     /// Names a node as the origin of what is appended. Calls have a number for a scope.
@@ -357,10 +378,14 @@ impl<'m> Importer<'m> {
         if operands.last().is_some_and(|operand| matches!(operand.item, Item::Monad)) {
             operands.pop();
         }
-        let target = match operands.first() {
-            Some(Binding { item: Item::Parameter(parameter), .. }) => Some(*parameter),
-            _ => None,
-        };
+        let targets: Vec<Option<usize>> = operands
+            .iter()
+            .map(|operand| match operand.item {
+                Item::Parameter(parameter) => Some(parameter),
+                _ => None,
+            })
+            .collect();
+        let target = targets.first().copied().flatten();
         let lowering = table::find(op_type);
         if primitive.has_side_effect() && target.is_some() && lowering.is_none() {
             let reason = "it writes a parameter in a way that is not supported yet";
@@ -380,19 +405,67 @@ impl<'m> Importer<'m> {
             symbols: &mut self.symbols,
             name: &node.name,
         };
+        let mut held = Vec::new();
         let item = match lowering {
-            Some(Lowering::Write(lower)) => Item::Tensor(lower(&mut call)?),
+            Some(Lowering::WriteAt(_, lower)) => {
+                let (item, values) = lower(&mut call)?;
+                held = values;
+                item
+            }
             Some(lowering) => lowering.apply(&mut call)?,
             None => ops::opaque::lower(&mut call)?,
         };
-        match (lowering, target, &item) {
-            // The result is the parameter, not its value: later writes show.
-            (Some(Lowering::Write(_)), Some(parameter), Item::Tensor(value)) => {
-                self.write(parameter, *value)?;
-                Ok(Binding { item: Item::Parameter(parameter), time: self.clock })
+        let mut binding = Binding { item, time };
+        if let Some(Lowering::WriteAt(positions, _)) = lowering {
+            for (&position, value) in positions.iter().zip(held) {
+                match targets.get(position) {
+                    Some(&Some(parameter)) => {
+                        self.write(parameter, value)?;
+                        binding.time = self.clock;
+                    }
+                    _ => self.check_sole_reader(node, position)?,
+                }
             }
-            _ => Ok(Binding { item, time }),
+            return Ok(binding);
         }
+        if !lowering.is_some_and(Lowering::writes) {
+            return Ok(binding);
+        }
+        self.check_view(node)?;
+        if let (Some(parameter), Item::Tensor(value)) = (target, &binding.item) {
+            self.write(parameter, *value)?;
+            // The result is the parameter, not its value: later writes show.
+            return Ok(Binding { item: Item::Parameter(parameter), time: self.clock });
+        }
+        self.check_sole_reader(node, 0)?;
+        Ok(binding)
+    }
+
+    /// Whether a slot is that of a tensor which is no parameter.
+    fn is_local(&self, slot: usize) -> bool {
+        slot >= self.model.graph.parameters.len()
+    }
+
+    /// Refuses a write to a tensor that others read, too, where no slot keeps what they shall see.
+    fn check_sole_reader(&self, node: &'m Node, position: usize) -> Result<()> {
+        let readers = node.inputs.get(position).and_then(|name| self.rewritten.get(&**name));
+        if readers.is_none_or(|&readers| readers <= 1) {
+            return Ok(());
+        }
+        let reason =
+            "it writes a tensor in place that others read, inside a function; assign the result instead";
+        Err(self.emit.unsupported(node.op_type().unwrap_or("a write"), reason))
+    }
+
+    /// Refuses a write to a view of a tensor that others read, too: views are tensors of their own here.
+    fn check_view(&self, node: &'m Node) -> Result<()> {
+        let written = node.inputs.first().and_then(|name| self.model.node(name));
+        let is_view = written.and_then(Node::op_type).is_some_and(|op_type| op_type.ends_with("View"));
+        if !is_view {
+            return Ok(());
+        }
+        let reason = "it writes a view, which changes the tensor behind it; assign the result instead";
+        Err(self.emit.unsupported(node.op_type().unwrap_or("a write"), reason))
     }
 
     /// An item with parameters replaced by what they held after the write at `time`.
@@ -434,7 +507,14 @@ impl<'m> Importer<'m> {
     }
 
     pub(super) fn write(&mut self, parameter: usize, value: ValueId) -> Result<()> {
-        self.written.insert(parameter);
+        let is_local = self.is_local(parameter);
+        if is_local && self.scopes > 0 {
+            let reason = "it writes a tensor from outside the branch or loop; assign the result instead";
+            return Err(self.emit.unsupported("a write in place", reason));
+        }
+        if !is_local {
+            self.written.insert(parameter);
+        }
         if self.scopes > 0 && !self.is_written(parameter) {
             // The graph is wrong already; the walk goes on to find what else is written.
             return Ok(());
@@ -442,7 +522,7 @@ impl<'m> Importer<'m> {
         let before = self.value_at(parameter, self.clock)?;
         let (held, new) = (self.emit.spec(before), self.emit.spec(value));
         if held != new {
-            let name = &self.model.graph.parameters[parameter].name;
+            let name = self.model.graph.parameters.get(parameter).map_or("of the graph", |p| &*p.name);
             return Err(self.emit.invalid(format!("parameter {name} is {held}, but is given {new}")));
         }
         self.clock += 1;
@@ -475,6 +555,29 @@ fn partial(operands: Vec<Binding>) -> Option<Item> {
     }
     let bound = function.bound.iter().cloned().chain(operands).collect();
     Some(Item::Function(Arc::new(Closure::new(function.graph, bound))))
+}
+
+/// The operands that are written, and how many read each, the writes among them.
+fn rewritten(model: &Model) -> HashMap<&str, usize> {
+    let mut readers: HashMap<&str, usize> = HashMap::new();
+    for node in model.graphs().flat_map(|graph| &graph.nodes) {
+        let positions: &[usize] = match node.op_type().and_then(table::find) {
+            Some(Lowering::WriteAt(positions, _)) => positions,
+            Some(lowering) if lowering.writes() => &[0],
+            _ => continue,
+        };
+        readers.extend(positions.iter().filter_map(|&at| Some((&**node.inputs.get(at)?, 0))));
+    }
+    for graph in model.graphs() {
+        let nodes = graph.nodes.iter().filter(|node| node.op_type() != Some("UpdateState"));
+        let inputs = nodes.flat_map(|node| &node.inputs);
+        for name in inputs.chain(graph.outputs.iter().map(|output| &output.symbol)) {
+            if let Some(count) = readers.get_mut(&**name) {
+                *count += 1;
+            }
+        }
+    }
+    readers
 }
 
 /// Which results of nodes are used: those that `TupleGetItem` with a constant index names, or all.

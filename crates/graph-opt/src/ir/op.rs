@@ -28,7 +28,8 @@ pub enum Op {
     Binary(Binary),
     /// `(condition: bool, x, y) -> z`: x where the condition holds, else y; all three broadcast.
     Select,
-    /// Conversion of every element: `(x) -> y`. Float to integer truncates, anything to bool is `x != 0`.
+    /// Conversion of every element: `(x) -> y`. Float to integer truncates, anything to bool is `x != 0`, and of a
+    /// complex number the real part stays.
     Cast(DType),
     /// Reduction over axes: `(x) -> y`.
     Reduce(Reduce),
@@ -435,6 +436,12 @@ pub enum ScatterKind {
     Update,
     /// They are added.
     Add,
+    /// They are multiplied.
+    Mul,
+    /// The largest stays.
+    Max,
+    /// The smallest stays.
+    Min,
 }
 
 /// The largest or smallest elements.

@@ -128,7 +128,13 @@ const PAD_MODES: [(&str, PadMode); 4] = [
     ("edge", PadMode::Edge),
 ];
 
-const SCATTER_KINDS: [(&str, ScatterKind); 2] = [("update", ScatterKind::Update), ("add", ScatterKind::Add)];
+const SCATTER_KINDS: [(&str, ScatterKind); 5] = [
+    ("update", ScatterKind::Update),
+    ("add", ScatterKind::Add),
+    ("mul", ScatterKind::Mul),
+    ("max", ScatterKind::Max),
+    ("min", ScatterKind::Min),
+];
 
 fn named<T: PartialEq>(names: &[(&str, T)], value: &T) -> String {
     names.iter().find(|(_, v)| v == value).map_or_else(String::new, |(name, _)| (*name).to_owned())

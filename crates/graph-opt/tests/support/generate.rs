@@ -293,7 +293,10 @@ fn any_op(graph: &Graph, x: ValueId, step: Step) -> (Op, usize) {
         26 => (Op::Gather(Gather { axis, batch_dims: b % 2 }), 2),
         27 => (Op::GatherElements { axis }, 2),
         28 => (Op::GatherNd, 2),
-        29 => (Op::ScatterNd([ScatterKind::Update, ScatterKind::Add][a % 2]), 3),
+        29 => (
+            Op::ScatterNd([ScatterKind::Update, ScatterKind::Add, ScatterKind::Mul, ScatterKind::Max][a % 4]),
+            3,
+        ),
         30 => (Op::OneHot { depth: Dim::from(b % 5), axis }, 3),
         31 => (Op::TopK(TopK { k: Dim::from(b % 3), axis, largest: c % 2 == 0 }), 1),
         32 => (Op::Triangle(Triangle { upper: a % 2 == 0, diagonal: b as i64 - 100 }), 1),

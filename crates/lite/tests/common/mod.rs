@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mslite::{Context, Model, Ranks, World};
-use mslite_testkit::assert_close;
+use mslite::{Context, DType, Model, ModelType, Ranks, World};
+use mslite_tensor::{Tensor as Data, npz};
 use mslite_testkit::cases::{self, Case};
+use mslite_testkit::{Tolerance, assert_close, compare};
 
 /// How long ranks wait for each other.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -73,5 +74,58 @@ pub(crate) fn check(outputs: &[mslite_tensor::Tensor], case: &Case, call: usize)
     assert_eq!(outputs.len(), expected.len());
     for (output, expected) in outputs.iter().zip(&expected) {
         assert_close(output, expected, case.tolerance);
+    }
+}
+
+/// Runs every network of a folder beside the tests as its calls say, and compares with what MindSpore gave; the number of
+/// calls.
+pub(crate) fn replay_folder(name: &str) -> usize {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
+    let (mut wrong, mut calls) = (Vec::new(), 0);
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "mindir") {
+            match replay(&path) {
+                Ok(n) => calls += n,
+                Err(reason) => wrong.push(format!("{}: {reason}", path.display())),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    calls
+}
+
+/// The arrays `PREFIX_CALL_0`, `PREFIX_CALL_1`, ... of an archive.
+fn arrays(all: &[(String, Data)], prefix: &str, call: usize) -> Vec<Data> {
+    let named = |i: usize| all.iter().find(|(name, _)| *name == format!("{prefix}_{call}_{i}"));
+    (0..).map_while(|i| named(i).map(|(_, data)| data.clone())).collect()
+}
+
+/// Makes all calls in one session, whose state lives on; what is wrong, if anything.
+fn replay(path: &Path) -> Result<usize, String> {
+    let context = context(Ranks::Alone, 1);
+    let model = Model::build_from_file(path, ModelType::MindIr, &context).map_err(|e| e.to_string())?;
+    let all = npz::read(path.with_extension("npz")).map_err(|e| e.to_string())?;
+    let mut call = 0;
+    loop {
+        let given = arrays(&all, "in", call);
+        if given.is_empty() {
+            return Ok(call);
+        }
+        let mut inputs: Vec<mslite::Tensor> = model.inputs();
+        for (input, data) in inputs.iter_mut().zip(given) {
+            input.set_tensor(data).map_err(|e| e.to_string())?;
+        }
+        let outputs = model.predict(&inputs).map_err(|e| format!("call {call}: {e}"))?;
+        let expected = arrays(&all, "out", call);
+        if outputs.len() != expected.len() || expected.is_empty() {
+            return Err(format!("call {call}: {} outputs, expected {}", outputs.len(), expected.len()));
+        }
+        for (i, (output, expected)) in outputs.iter().zip(&expected).enumerate() {
+            let data = output.data().ok_or("an output has no data")?;
+            let tolerance = Tolerance::of(DType::F32).times(10.0);
+            compare(data, expected, tolerance).map_err(|e| format!("call {call}, output {i}: {e}"))?;
+        }
+        call += 1;
     }
 }

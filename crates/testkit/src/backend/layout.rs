@@ -148,7 +148,14 @@ fn gathers(cases: &mut Vec<GraphCase>) {
 }
 
 fn scatters(cases: &mut Vec<GraphCase>) {
-    for (name, kind) in [("update", ScatterKind::Update), ("add", ScatterKind::Add)] {
+    let kinds = [
+        ("update", ScatterKind::Update),
+        ("add", ScatterKind::Add),
+        ("mul", ScatterKind::Mul),
+        ("max", ScatterKind::Max),
+        ("min", ScatterKind::Min),
+    ];
+    for (name, kind) in kinds {
         for dtype in [DType::F32, DType::I32, DType::F16] {
             let mut push = |shape: &str, at: Tensor, updates: &[usize]| {
                 let updates = whole(dtype, updates, 31);

@@ -118,6 +118,7 @@ fn place(x: &Array, at: &Array, lead: &[usize]) -> Result<Vec<usize>, String> {
 }
 
 pub(super) fn scatter_nd(kind: ScatterKind, x: &Array, at: &Array, updates: &Array) -> Answer {
+    use mslite_graph_opt::ir::op::Binary;
     let lead = at.dims.len() - 1;
     let mut result = x.clone();
     for index in indices(&updates.dims) {
@@ -125,13 +126,17 @@ pub(super) fn scatter_nd(kind: ScatterKind, x: &Array, at: &Array, updates: &Arr
         to.extend(&index[lead..]);
         let to = flat(&to, &x.dims);
         let new = updates.at(&index);
-        result.values[to] = match kind {
-            ScatterKind::Update => new,
-            ScatterKind::Add => {
-                let add = mslite_graph_opt::ir::op::Binary::Add;
-                elementwise::binary(add, result.values[to], new, x.dtype)?
-            }
+        let f = match kind {
+            ScatterKind::Update => None,
+            ScatterKind::Add => Some(Binary::Add),
+            ScatterKind::Mul => Some(Binary::Mul),
+            ScatterKind::Max => Some(Binary::Maximum),
+            ScatterKind::Min => Some(Binary::Minimum),
             other => return Err(format!("{other:?} has no reference")),
+        };
+        result.values[to] = match f {
+            Some(f) => elementwise::binary(f, result.values[to], new, x.dtype)?,
+            None => new,
         };
     }
     Ok(Array::new(x.dtype, &x.dims, result.values))

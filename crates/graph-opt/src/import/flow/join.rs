@@ -189,7 +189,7 @@ impl<'m> Importer<'m> {
     /// Why an item cannot be replaced by what it holds now, if so.
     pub(super) fn read_too_early(&self, item: &Item) -> Option<String> {
         let Item::Parameter(parameter) = *item else { return None };
-        let name = &self.model.graph.parameters[parameter].name;
+        let name = self.model.graph.parameters.get(parameter).map_or("a tensor", |p| &*p.name);
         self.is_written(parameter).then(|| {
             format!("it chooses among parameters, and {name} is written; choose among their values instead")
         })

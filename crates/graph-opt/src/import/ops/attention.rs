@@ -5,25 +5,25 @@ use crate::Result;
 use crate::import::call::Call;
 use crate::import::item::Item;
 use crate::ir::ValueId;
-use crate::ir::op::{Attention, Binary, MatMul, Op, Softmax, Triangle};
+use crate::ir::op::{Attention, Binary, MatMul, Op, Softmax, Triangle, Unary};
 
 /// Names of layouts by number.
 const LAYOUTS: &[&str] = &["BSH", "BNSD", "SBH", "BSND"];
 
 /// Tensors of one attention, heads first: [batch, heads, length, width].
-struct Heads {
-    q: ValueId,
-    k: ValueId,
-    v: ValueId,
-    layout: usize,
+pub(super) struct Heads {
+    pub(super) q: ValueId,
+    pub(super) k: ValueId,
+    pub(super) v: ValueId,
+    pub(super) layout: usize,
 }
 
 /// Everything else about it.
-struct Options {
-    shift: Option<ValueId>,
+pub(super) struct Options {
+    pub(super) shift: Option<ValueId>,
     /// True where a key is not seen.
-    mask: Option<ValueId>,
-    scale: f64,
+    pub(super) mask: Option<ValueId>,
+    pub(super) scale: f64,
 }
 
 /// `(query, key, value, real_shift, drop_mask, padding_mask, attn_mask, prefix, actual_seq_qlen, actual_seq_kvlen,
@@ -58,19 +58,122 @@ const FAR: i64 = i32::MAX as i64;
 /// scale_value, pre_tokens, next_tokens, input_layout, num_key_value_heads, sparse_mode)`
 pub(in crate::import) fn prompt_flash_attention(call: &mut Call) -> Result<Item> {
     let quantised = (4..12).any(|position| position != 6 && call.arg(position, "").is_some());
-    let masked = call.arg(3, "attn_mask").is_some() || call.int_or(18, "sparse_mode", 0)? != 0;
-    if quantised || masked {
+    if quantised {
         return opaque::lower(call);
     }
     let heads = call.required_int(12, "num_heads")?;
     let layout = call.choice(16, "input_layout", LAYOUTS, 0)?;
     let heads = split_heads(call, layout, heads)?;
+    let mode = call.int_or(18, "sparse_mode", 0)?;
+    let mask = call.tensor_opt(3, "attn_mask")?;
+    let limits = (call.int_or(14, "pre_tokens", FAR)?, call.int_or(15, "next_tokens", 0)?);
+    let mask = match (mask, mode) {
+        (Some(mask), 0) => band(call, &heads, mask, limits).map(Some)?,
+        (mask, mode) => match sparse_mask(call, &heads, mask, mode, limits)? {
+            Some(mask) => mask,
+            None => return opaque::lower(call),
+        },
+    };
     let options = Options {
         shift: call.tensor_opt(6, "pse_shift")?,
-        mask: None,
+        mask,
         scale: call.float_or(13, "scale_value", 1.0)?,
     };
     attention(call, &heads, &options).map(Item::Tensor)
+}
+
+/// A mask, and what lies more than `before` places before the diagonal or more than `after` behind it.
+fn band(call: &mut Call, heads: &Heads, mask: ValueId, (before, after): (i64, i64)) -> Result<ValueId> {
+    let (rows, columns) = (call.emit.dims(heads.q)?[2].clone(), call.emit.dims(heads.k)?[2].clone());
+    let mut mask = call.emit.cast(mask, DType::Bool)?;
+    if after < FAR {
+        let later = causal(call, rows.clone(), columns.clone(), after.saturating_add(1))?;
+        mask = call.emit.binary(Binary::Or, mask, later)?;
+    }
+    if before < FAR {
+        let one = call.emit.scalar(1.0, DType::Bool)?;
+        let ones = call.emit.broadcast(one, vec![rows, columns])?;
+        let op = Triangle { upper: false, diagonal: before.saturating_add(1).saturating_neg() };
+        let earlier = call.emit.op(Op::Triangle(op), &[ones])?;
+        mask = call.emit.binary(Binary::Or, mask, earlier)?;
+    }
+    Ok(mask)
+}
+
+/// `(query, key, value, attn_mask, actual_seq_lengths, pse_shift, ..., num_heads, input_layout, scale_value, ...)`: one new
+/// place; keys and values are tuples of one.
+pub(in crate::import) fn incre_flash_attention(call: &mut Call) -> Result<Item> {
+    for position in 1..3 {
+        if let Some(Item::Tuple(items)) = call.args.get(position)
+            && let [item] = &items[..]
+        {
+            call.args[position] = item.clone();
+        }
+    }
+    if (6..15).any(|position| call.arg(position, "").is_some()) {
+        return opaque::lower(call);
+    }
+    let heads = call.required_int(15, "num_heads")?;
+    let layout = call.choice(16, "input_layout", LAYOUTS, 0)?;
+    let heads = split_heads(call, layout, heads)?;
+    let mut mask = match call.tensor_opt(3, "attn_mask")? {
+        Some(mask) => Some(key_mask(call, &heads, mask)?),
+        None => None,
+    };
+    if let Some(lengths) = call.tensor_opt(4, "actual_seq_lengths")? {
+        let (batch, columns) = (call.emit.dims(heads.q)?[0].clone(), call.emit.dims(heads.k)?[2].clone());
+        let beyond = super::cache::beyond(call, lengths, &batch, columns)?;
+        mask = Some(match mask {
+            Some(mask) => call.emit.binary(Binary::Or, mask, beyond)?,
+            None => beyond,
+        });
+    }
+    let options = Options {
+        shift: call.tensor_opt(5, "pse_shift")?,
+        mask,
+        scale: call.float_or(17, "scale_value", 1.0)?,
+    };
+    attention(call, &heads, &options).map(Item::Tensor)
+}
+
+/// A mask of keys, `[batch, keys]` with or without axes of 1 between, as `[batch, 1, 1, keys]`.
+fn key_mask(call: &mut Call, heads: &Heads, mask: ValueId) -> Result<ValueId> {
+    let (batch, columns) = (call.emit.dims(heads.q)?[0].clone(), call.emit.dims(heads.k)?[2].clone());
+    let mask = call.emit.cast(mask, DType::Bool)?;
+    call.emit.reshape(mask, vec![batch, Dim::from(1), Dim::from(1), columns])
+}
+
+/// `(x, cos, sin, mode=0)`: `x * cos + turned(x) * sin`, where halves change places (mode 0) or neighbours do (mode 1).
+pub(in crate::import) fn rotary(call: &mut Call) -> Result<ValueId> {
+    let (x, cos, sin) = (call.tensor(0, "x")?, call.tensor(1, "cos")?, call.tensor(2, "sin")?);
+    let mode = call.int_or(3, "mode", 0)?;
+    let dims = call.emit.dims(x)?;
+    let axis = call.emit.axis(-1, dims.len())?;
+    let half = dims[axis].floor_div(&Dim::from(2));
+    let (zero, one, two) = (Dim::from(0), Dim::from(1), Dim::from(2));
+    let turned = match mode {
+        0 => {
+            let first = call.emit.narrow(x, axis, zero, half.clone())?;
+            let second = call.emit.narrow(x, axis, half.clone(), half)?;
+            let second = call.emit.unary(Unary::Neg, second)?;
+            call.emit.concat(&[second, first], axis)?
+        }
+        1 => {
+            let mut pairs = dims.clone();
+            pairs[axis] = half;
+            pairs.push(two);
+            let paired = call.emit.reshape(x, pairs)?;
+            let first = call.emit.narrow(paired, axis + 1, zero, one.clone())?;
+            let second = call.emit.narrow(paired, axis + 1, one.clone(), one)?;
+            let second = call.emit.unary(Unary::Neg, second)?;
+            let turned = call.emit.concat(&[second, first], axis + 1)?;
+            call.emit.reshape(turned, dims)?
+        }
+        _ => return Err(call.unsupported(format!("mode {mode} is not known"))),
+    };
+    let a = call.emit.binary(Binary::Mul, x, cos)?;
+    let b = call.emit.binary(Binary::Mul, turned, sin)?;
+    call.emit.binary(Binary::Add, a, b)
 }
 
 fn split_heads(call: &mut Call, layout: usize, heads: i64) -> Result<Heads> {
@@ -133,7 +236,7 @@ fn causal(call: &mut Call, rows: Dim, columns: Dim, diagonal: i64) -> Result<Val
 
 /// `softmax(mask(scale * (shift + q @ k^T))) @ v`, scores in f32. Products of f16 are rounded to f16, as in
 /// networks that spell attention out, whose results these models are held against.
-fn attention(call: &mut Call, heads: &Heads, options: &Options) -> Result<ValueId> {
+pub(super) fn attention(call: &mut Call, heads: &Heads, options: &Options) -> Result<ValueId> {
     let dtype = call.emit.dtype(heads.q);
     if matches!(dtype, DType::F32 | DType::F16) && options.shift.is_none() {
         return fused(call, heads, options);

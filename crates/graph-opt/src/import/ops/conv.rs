@@ -181,7 +181,7 @@ fn fixed_tail(call: &mut Call, x: ValueId) -> Result<[i64; 2]> {
 }
 
 /// Zeros between the elements of the last two axes.
-fn spread(call: &mut Call, x: ValueId, strides: [usize; 2]) -> Result<ValueId> {
+pub(super) fn spread(call: &mut Call, x: ValueId, strides: [usize; 2]) -> Result<ValueId> {
     if strides == [1, 1] {
         return Ok(x);
     }
@@ -198,7 +198,7 @@ fn spread(call: &mut Call, x: ValueId, strides: [usize; 2]) -> Result<ValueId> {
 }
 
 /// A weight [in, out / groups, kh, kw] as [out, in / groups, kh, kw], both kernel axes reversed.
-fn turned(call: &mut Call, weight: ValueId, groups: usize) -> Result<ValueId> {
+pub(super) fn turned(call: &mut Call, weight: ValueId, groups: usize) -> Result<ValueId> {
     let dims = call.emit.dims(weight)?;
     let groups = Dim::from(groups);
     let inputs = dims[0].floor_div(&groups);
@@ -210,38 +210,149 @@ fn turned(call: &mut Call, weight: ValueId, groups: usize) -> Result<ValueId> {
     reversed(call, weight, &[2, 3])
 }
 
+/// Window, steps, dilations and padding of the last two axes.
+struct Windows {
+    kernel: [i64; 2],
+    strides: [i64; 2],
+    dilations: [i64; 2],
+    pads: [i64; 2],
+}
+
+impl Windows {
+    /// From numbers by name, or `(x, kernel, dilation, padding, stride)` from a position on.
+    fn read(call: &mut Call, first: usize) -> Result<Self> {
+        let at = |n: usize| if first == ATTRIBUTE { ATTRIBUTE } else { first + n };
+        let is_ext = call.op_type.starts_with("Im2Col") && first != ATTRIBUTE;
+        let names = match (call.op_type, is_ext) {
+            ("Im2Col", _) => ["ksizes", "dilations", "pads", "strides"],
+            _ => ["kernel_size", "dilation", "padding", "stride"],
+        };
+        let mut two = |i: usize, default: Option<i64>| -> Result<[i64; 2]> {
+            let given = call.ints(at(i), names[i])?.or(default.map(|n| vec![n]));
+            let pair = given.as_deref().and_then(twice);
+            pair.ok_or_else(|| call.invalid(format!("{} must be two numbers", names[i])))
+        };
+        let (kernel, dilations) = (two(0, None)?, two(1, Some(1))?);
+        let (pads, strides) = (two(2, Some(0))?, two(3, Some(1))?);
+        let sizes = kernel.iter().all(|n| (1..=64).contains(n));
+        if !sizes || strides.iter().chain(&dilations).any(|&n| n <= 0) || pads.iter().any(|&n| n < 0) {
+            return Err(call.invalid("the window, its steps or its dilations are out of range"));
+        }
+        Ok(Windows { kernel, strides, dilations, pads })
+    }
+
+    /// Places of the window along an axis of so many elements, padding included.
+    fn places(&self, axis: usize, extent: i64) -> i64 {
+        let span = self.dilations[axis].saturating_mul(self.kernel[axis] - 1).saturating_add(1);
+        extent.saturating_sub(span).div_euclid(self.strides[axis]) + 1
+    }
+
+    /// The first element of each place in a kernel, along both axes.
+    fn starts(&self) -> impl Iterator<Item = [i64; 2]> {
+        let [high, wide] = self.kernel;
+        let [a, b] = self.dilations;
+        (0..high * wide).map(move |place| [place / wide * a, place % wide * b])
+    }
+}
+
 /// `(x)` with `ksizes`, `strides`, `dilations` and `pads`: the elements under each place of a window, as
 /// [batch, channels, window, places].
 pub(in crate::import) fn im2col(call: &mut Call) -> Result<ValueId> {
-    let mut x = call.tensor(0, "x")?;
-    let zero = call.emit.scalar(0.0, call.emit.dtype(x))?;
-    let kernel = call.required_ints(ATTRIBUTE, "ksizes")?;
-    let Some([high, wide]) = twice(&kernel) else { return Err(call.invalid("ksizes must be two numbers")) };
-    let mut two = |name: &str, default: i64| -> Result<[i64; 2]> {
-        let given = call.ints(ATTRIBUTE, name)?.unwrap_or_else(|| vec![default]);
-        twice(&given).ok_or_else(|| call.invalid(format!("{name} must be two numbers")))
+    let windows = Windows::read(call, ATTRIBUTE)?;
+    let x = call.tensor(0, "x")?;
+    under_windows(call, x, &windows).map(|(y, _)| y)
+}
+
+/// `(input, kernel_size, dilation=1, padding=0, stride=1)`: the same as [batch, channels * window, places].
+pub(in crate::import) fn im2col_ext(call: &mut Call) -> Result<ValueId> {
+    let windows = Windows::read(call, 1)?;
+    let x = call.tensor(0, "input")?;
+    let (y, _) = under_windows(call, x, &windows)?;
+    let dims = call.emit.dims(y)?;
+    call.emit.reshape(y, vec![dims[0].clone(), &dims[1] * &dims[2], dims[3].clone()])
+}
+
+/// `(x, ksizes, strides, rates, padding)`, each with four numbers: [batch, window * channels, rows, columns].
+pub(in crate::import) fn extract_patches(call: &mut Call) -> Result<ValueId> {
+    let x = call.tensor(0, "input_x")?;
+    let two = |call: &mut Call, position: usize, name: &str| -> Result<[i64; 2]> {
+        match call.required_ints(position, name)?[..] {
+            [_, _, h, w] | [h, w] => Ok([h, w]),
+            _ => Err(call.invalid(format!("{name} must have four numbers"))),
+        }
     };
-    let (strides, dilations, pads) = (two("strides", 1)?, two("dilations", 1)?, two("pads", 0)?);
-    if strides.iter().chain(&dilations).any(|&n| n <= 0)
-        || !(1..=64).contains(&high)
-        || !(1..=64).contains(&wide)
-    {
+    let (kernel, strides) = (two(call, 1, "ksizes")?, two(call, 2, "strides")?);
+    let dilations = two(call, 3, "rates")?;
+    if call.choice(4, "padding", PAD_MODES, 2)? != 2 {
+        return Err(call.unsupported("padding to the same size is not known"));
+    }
+    let windows = Windows { kernel, strides, dilations, pads: [0, 0] };
+    if kernel.iter().any(|n| !(1..=64).contains(n)) || strides.iter().chain(&dilations).any(|&n| n <= 0) {
         return Err(call.invalid("the window, its steps or its dilations are out of range"));
     }
-    if pads != [0, 0] {
-        let around = vec![0, 0, pads[0], pads[1]];
+    let (y, [rows, columns]) = under_windows(call, x, &windows)?;
+    let y = call.emit.transpose(y, vec![0, 2, 1, 3])?;
+    let dims = call.emit.dims(y)?;
+    call.emit.reshape(y, vec![dims[0].clone(), &dims[1] * &dims[2], Dim::from(rows), Dim::from(columns)])
+}
+
+/// `(x [batch, channels, window, places] or [batch, channels * window, places], output_size)`: the inverse of
+/// [`im2col`]; elements that fall on one place add.
+pub(in crate::import) fn col2im(call: &mut Call) -> Result<ValueId> {
+    let is_ext = call.op_type == "Col2ImExt";
+    let windows = Windows::read(call, if is_ext { 2 } else { ATTRIBUTE })?;
+    let x = call.tensor(0, "x")?;
+    // The size may be an input; the file states the type of the result in any case.
+    let stated =
+        call.ty.and_then(|ty| ty.as_tensor()?.spec(|_| Dim::from(-1))?.shape.dims().map(<[Dim]>::to_vec));
+    let stated: Option<Vec<i64>> = stated.and_then(|dims| dims.get(2..)?.iter().map(Dim::as_fixed).collect());
+    let sizes = match stated.filter(|sizes| sizes.iter().all(|&n| n > 0)) {
+        Some(sizes) => sizes,
+        None => call.required_ints(1, "output_size")?,
+    };
+    let [height, width] = sizes[..] else { return Err(call.invalid("output_size must be two numbers")) };
+    let dims = call.emit.dims(x)?;
+    let padded = [height + 2 * windows.pads[0], width + 2 * windows.pads[1]];
+    let (rows, columns) = (windows.places(0, padded[0]), windows.places(1, padded[1]));
+    let count = windows.kernel[0] * windows.kernel[1];
+    let channels = if is_ext { dims[1].floor_div(&Dim::from(count)) } else { dims[1].clone() };
+    if rows <= 0 || columns <= 0 {
+        return Err(call.invalid("the window is larger than the result"));
+    }
+    let split =
+        vec![dims[0].clone(), channels.clone(), Dim::from(count), Dim::from(rows), Dim::from(columns)];
+    let x = call.emit.reshape(x, split)?;
+    let zero = call.emit.scalar(0.0, call.emit.dtype(x))?;
+    let mut sum: Option<ValueId> = None;
+    for (place, start) in windows.starts().enumerate() {
+        let part = call.emit.narrow(x, 2, Dim::from(place), Dim::from(1))?;
+        let image = vec![dims[0].clone(), channels.clone(), Dim::from(rows), Dim::from(columns)];
+        let part = call.emit.reshape(part, image)?;
+        let part = spread(call, part, windows.strides.map(|n| usize::try_from(n).unwrap_or(1)))?;
+        let (mut low, mut high) = (vec![0; 4], vec![0; 4]);
+        for (axis, places) in [rows, columns].into_iter().enumerate() {
+            low[2 + axis] = start[axis] - windows.pads[axis];
+            high[2 + axis] = padded[axis] - start[axis] - places * windows.strides[axis] - windows.pads[axis];
+        }
+        let part = call.emit.op(Op::Pad(Pad { low, high, mode: PadMode::Constant }), &[part, zero])?;
+        sum = Some(match sum {
+            Some(sum) => call.emit.binary(crate::ir::op::Binary::Add, sum, part)?,
+            None => part,
+        });
+    }
+    sum.ok_or_else(|| call.invalid("the window is empty"))
+}
+
+/// The elements under each place of a window, and how many places there are along both axes.
+fn under_windows(call: &mut Call, mut x: ValueId, windows: &Windows) -> Result<(ValueId, [i64; 2])> {
+    let zero = call.emit.scalar(0.0, call.emit.dtype(x))?;
+    if windows.pads != [0, 0] {
+        let around = vec![0, 0, windows.pads[0], windows.pads[1]];
         let pad = Pad { low: around.clone(), high: around, mode: PadMode::Constant };
         x = call.emit.op(Op::Pad(pad), &[x, zero])?;
     }
     let [h, w] = fixed_tail(call, x)?;
-    let places = |extent: i64, kernel: i64, axis: usize| {
-        extent
-            .saturating_sub(dilations[axis].saturating_mul(kernel - 1))
-            .saturating_sub(1)
-            .div_euclid(strides[axis])
-            + 1
-    };
-    let sizes = [places(h, high, 0), places(w, wide, 1)];
+    let sizes = [windows.places(0, h), windows.places(1, w)];
     if sizes.iter().any(|&n| n <= 0) {
         return Err(call.invalid("the window is larger than the tensor"));
     }
@@ -249,17 +360,17 @@ pub(in crate::import) fn im2col(call: &mut Call) -> Result<ValueId> {
     let row =
         vec![dims[0].clone(), dims[1].clone(), Dim::from(1), Dim::from(sizes[0].saturating_mul(sizes[1]))];
     let mut rows = Vec::new();
-    for place in 0..high * wide {
+    for starts in windows.starts() {
         let mut part = whole(dims.clone());
-        for (axis, at) in [place / wide, place % wide].into_iter().enumerate() {
-            part.starts[2 + axis] = Dim::from(at.saturating_mul(dilations[axis]));
+        for (axis, start) in starts.into_iter().enumerate() {
+            part.starts[2 + axis] = Dim::from(start);
             part.sizes[2 + axis] = Dim::from(sizes[axis]);
-            part.steps[2 + axis] = strides[axis];
+            part.steps[2 + axis] = windows.strides[axis];
         }
         let part = call.emit.slice(x, part)?;
         rows.push(call.emit.reshape(part, row.clone())?);
     }
-    call.emit.concat(&rows, 2)
+    Ok((call.emit.concat(&rows, 2)?, sizes))
 }
 
 /// Two numbers, given as such or as one that counts twice.

@@ -1,7 +1,7 @@
 use mslite_tensor::{DType, Dim, Tensor};
 
 use crate::Result;
-use crate::import::call::Call;
+use crate::import::call::{ATTRIBUTE, Call};
 use crate::import::item::Item;
 use crate::ir::ValueId;
 use crate::ir::op::{Binary, Cumulative, Op, Triangle};
@@ -167,4 +167,61 @@ pub(in crate::import) fn lin_space(call: &mut Call) -> Result<ValueId> {
     };
     let step = if count > 1 { (stop - start) / (count - 1) as f64 } else { 0.0 };
     spaced(call, start, step, count, dtype)
+}
+
+/// `(input, size, dtype=None)`: of the type of another tensor, with 0 or 1 everywhere; memory that is not set is 0.
+pub(in crate::import) fn new_zeros(call: &mut Call) -> Result<ValueId> {
+    new_filled(call, 0.0)
+}
+
+pub(in crate::import) fn new_ones(call: &mut Call) -> Result<ValueId> {
+    new_filled(call, 1.0)
+}
+
+fn new_filled(call: &mut Call, value: f64) -> Result<ValueId> {
+    let x = call.tensor(0, "input")?;
+    let dims = call.required_dims(1, "size")?;
+    let dtype = call.dtype(2, "dtype")?.unwrap_or_else(|| call.emit.dtype(x));
+    let value = call.emit.scalar(value, dtype)?;
+    call.emit.broadcast(value, dims)
+}
+
+/// `(input, size, fill_value, dtype=None)`
+pub(in crate::import) fn new_full(call: &mut Call) -> Result<ValueId> {
+    let x = call.tensor(0, "input")?;
+    let dims = call.required_dims(1, "size")?;
+    let dtype = call.dtype(3, "dtype")?.unwrap_or_else(|| call.emit.dtype(x));
+    let value =
+        call.tensor_of(2, "fill_value", dtype)?.ok_or_else(|| call.invalid("fill_value is missing"))?;
+    call.emit.broadcast(value, dims)
+}
+
+/// `(tensor, num_classes, on_value, off_value, axis=-1)`
+pub(in crate::import) fn one_hot_ext(call: &mut Call) -> Result<ValueId> {
+    if call.int_or(1, "num_classes", -1)? == -1 {
+        return Err(call.unsupported("num_classes -1 follows the largest index; give the number of classes"));
+    }
+    super::index::one_hot(call)
+}
+
+/// Row and column numbers of a triangle, `[2, count]`, all as attributes.
+pub(in crate::import) fn triangle_indices(call: &mut Call) -> Result<ValueId> {
+    let (rows, columns) = (call.required_int(ATTRIBUTE, "row")?, call.required_int(ATTRIBUTE, "col")?);
+    let offset = call.int_or(ATTRIBUTE, "offset", 0)?;
+    let dtype = call.dtype(ATTRIBUTE, "dtype")?.unwrap_or(DType::I32);
+    let upper = call.op_type == "TriuIndices";
+    const MOST: i64 = 1 << 22;
+    if rows < 0 || columns < 0 || rows.saturating_mul(columns) > MOST {
+        return Err(call.invalid(format!("a triangle of {rows} rows and {columns} columns")));
+    }
+    let all = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+    let kept = |&(row, column): &(i64, i64)| match upper {
+        true => column >= row.saturating_add(offset),
+        false => column <= row.saturating_add(offset),
+    };
+    let (a, b): (Vec<i64>, Vec<i64>) = all.filter(kept).unzip();
+    let count = Dim::from(a.len());
+    let places = call.emit.ints([a, b].concat())?;
+    let places = call.emit.reshape(places, vec![Dim::from(2), count])?;
+    call.emit.cast(places, dtype)
 }

@@ -2,6 +2,7 @@ use mslite_tensor::{DType, Dim};
 
 use super::create::counter;
 use super::elementwise::promoted;
+use super::scatter::reduction;
 use crate::Result;
 use crate::import::call::{ATTRIBUTE, Call};
 use crate::import::emit::product;
@@ -164,27 +165,26 @@ pub(super) fn rows(call: &mut Call, indices: ValueId) -> Result<ValueId> {
 /// `(data, indices, updates, axis=0, reduce=none)`
 pub(in crate::import) fn tensor_scatter_elements(call: &mut Call) -> Result<ValueId> {
     let updates = call.tensor(2, "updates")?;
-    scatter_elements(call, (3, "axis"), (1, "indices"), updates)
+    let kind = reduction(call, 4)?;
+    scatter_elements(call, (3, "axis"), (1, "indices"), updates, kind)
 }
 
 /// `(input, dim, index, src, reduce=none)`
 pub(in crate::import) fn scatter_dim(call: &mut Call) -> Result<ValueId> {
     let updates = call.tensor(3, "src")?;
-    scatter_elements(call, (1, "dim"), (2, "index"), updates)
+    let kind = reduction(call, 4)?;
+    scatter_elements(call, (1, "dim"), (2, "index"), updates, kind)
 }
 
 /// An element of the updates goes where its own place says, except along one axis, where its index does.
-fn scatter_elements(
+pub(super) fn scatter_elements(
     call: &mut Call,
     (axis, axis_name): (usize, &str),
     (index, index_name): (usize, &str),
     updates: ValueId,
+    kind: ScatterKind,
 ) -> Result<ValueId> {
     let (x, index) = (call.tensor(0, "data")?, call.tensor(index, index_name)?);
-    let kind = match call.choice(4, "reduction", &["none", "add"], 0)? {
-        0 => ScatterKind::Update,
-        _ => ScatterKind::Add,
-    };
     let dims = call.emit.dims(index)?;
     let axis = call.axis(axis, axis_name, 0, dims.len())?;
     let index = call.emit.cast(index, DType::I64)?;

@@ -1,20 +1,33 @@
 //! Lowerings by family.
 
+pub(super) mod arith;
 pub(super) mod attention;
+pub(super) mod cache;
 pub(super) mod collective;
 pub(super) mod compare;
 pub(super) mod conv;
+pub(super) mod conv3d;
 pub(super) mod create;
+pub(super) mod detection;
 pub(super) mod diagonal;
 pub(super) mod elementwise;
 pub(super) mod index;
+pub(super) mod inplace;
 pub(super) mod linear;
+pub(super) mod moe;
 pub(super) mod norm;
 pub(super) mod opaque;
 pub(super) mod pool;
+pub(super) mod products;
+pub(super) mod quant;
 pub(super) mod reduce;
 pub(super) mod resize;
+pub(super) mod sample;
 pub(super) mod scalar;
+pub(super) mod scatter;
 pub(super) mod shape;
 pub(super) mod slice;
+pub(super) mod solve;
+pub(super) mod space;
 pub(super) mod state;
+pub(super) mod stats;

@@ -5,6 +5,7 @@ use crate::Result;
 use crate::import::call::{ATTRIBUTE, Call};
 use crate::import::emit::product;
 use crate::import::item::Item;
+use crate::import::table::Written;
 use crate::ir::ValueId;
 use crate::ir::op::{Binary, Norm, Op, ReduceKind, Unary};
 
@@ -81,6 +82,20 @@ pub(in crate::import) fn rms_norm(call: &mut Call) -> Result<Item> {
     Ok(Item::tuple([Item::Tensor(y), rstd]))
 }
 
+/// `(x1, x2, gamma, beta, epsilon=1e-5, additionalOut=False) -> (y, mean, rstd, x1 + x2)`
+pub(in crate::import) fn add_layer_norm(call: &mut Call) -> Result<Item> {
+    let (a, b) = (call.tensor(0, "x1")?, call.tensor(1, "x2")?);
+    let (gamma, beta) = (call.tensor_opt(2, "gamma")?, call.tensor_opt(3, "beta")?);
+    let epsilon = call.float_or(4, "epsilon", 1e-5)?;
+    if call.uses(1) || call.uses(2) {
+        return super::opaque::lower(call);
+    }
+    let sum = call.emit.binary(Binary::Add, a, b)?;
+    let axis = call.emit.axis(-1, call.emit.rank(sum)?)?;
+    let y = normalised(call, sum, axis, epsilon, gamma, beta)?;
+    Ok(Item::tuple([Item::Tensor(y), Item::UNMADE, Item::UNMADE, Item::Tensor(sum)]))
+}
+
 /// `(x1, x2, gamma, epsilon=1e-6) -> (y, rstd, x1 + x2)`
 pub(in crate::import) fn add_rms_norm(call: &mut Call) -> Result<Item> {
     let (a, b) = (call.tensor(0, "x1")?, call.tensor(1, "x2")?);
@@ -109,13 +124,64 @@ fn rms(call: &mut Call, x: ValueId, gamma: ValueId, epsilon: f64, result: usize)
     Ok((y, Item::Tensor(call.emit.unary(Unary::Rsqrt, moved)?)))
 }
 
-/// `(input_x, scale, bias, mean, variance, is_training=False, epsilon=1e-5, momentum=0.1, data_format='NCHW')`;
-/// of the five results only the first is made.
-pub(in crate::import) fn batch_norm(call: &mut Call) -> Result<Item> {
-    let x = call.tensor(0, "input_x")?;
+/// `(input_x, scale, bias, mean, variance, is_training=False, epsilon=1e-5, momentum=0.1, data_format='NCHW')`, and what
+/// mean and variance hold afterwards if it trains. Of the five results only the first is made if it does not.
+pub(in crate::import) fn batch_norm(call: &mut Call) -> Result<Written> {
     if call.flag(5, "is_training")? {
-        return Err(call.unsupported("it trains; export the network with set_train(False)"));
+        return training_batch_norm(call);
     }
+    inferring_batch_norm(call).map(|item| (item, Vec::new()))
+}
+
+/// By the statistics of the batch, which move the given ones by the momentum: `(y, mean, variance, mean of the batch,
+/// its variance)`.
+fn training_batch_norm(call: &mut Call) -> Result<Written> {
+    let x = call.tensor(0, "input_x")?;
+    let (epsilon, momentum) = (call.float_or(6, "epsilon", 1e-5)?, call.float_or(7, "momentum", 0.1)?);
+    let channels_last = is_channels_last(call, 8, "data_format")?;
+    let (dtype, dims) = (call.emit.dtype(x), call.emit.dims(x)?);
+    let channel = if channels_last { dims.len() - 1 } else { 1 };
+    let axes: Vec<usize> = (0..dims.len()).filter(|&axis| axis != channel).collect();
+    let count = product(axes.iter().map(|&axis| &dims[axis]));
+    let wide = call.emit.cast(x, DType::F32)?;
+    let mean = call.emit.reduce(ReduceKind::Mean, wide, axes.clone(), true)?;
+    let squares = call.emit.binary(Binary::SquaredDifference, wide, mean)?;
+    let variance = call.emit.reduce(ReduceKind::Mean, squares, axes, true)?;
+    let moved = call.emit.with_scalar(Binary::Add, variance, epsilon)?;
+    let scale = call.emit.unary(Unary::Rsqrt, moved)?;
+    let centred = call.emit.binary(Binary::Sub, wide, mean)?;
+    let mut y = call.emit.binary(Binary::Mul, centred, scale)?;
+    for (position, name, f) in [(1, "scale", Binary::Mul), (2, "bias", Binary::Add)] {
+        if let Some(factor) = call.tensor_of(position, name, DType::F32)? {
+            let shape = call.emit.dims(mean)?;
+            let factor = call.emit.reshape(factor, shape)?;
+            y = call.emit.binary(f, y, factor)?;
+        }
+    }
+    let y = call.emit.cast(y, dtype)?;
+    let channels = vec![dims[channel].clone()];
+    let mut flat = |x: ValueId| call.emit.reshape(x, channels.clone());
+    let (mean, variance) = (flat(mean)?, flat(variance)?);
+    // The running variance is that of the population, estimated without bias.
+    let less = call.emit.dim(&(&count - &Dim::from(1)), DType::F32)?;
+    let count = call.emit.dim(&count, DType::F32)?;
+    let unbiased = call.emit.binary(Binary::Mul, variance, count)?;
+    let unbiased = call.emit.binary(Binary::Div, unbiased, less)?;
+    let mut held = Vec::new();
+    for (position, name, new) in [(3, "mean", mean), (4, "variance", unbiased)] {
+        let old = call.tensor(position, name)?;
+        let new = call.emit.cast(new, call.emit.dtype(old))?;
+        let (old, new) = (
+            call.emit.with_scalar(Binary::Mul, old, 1.0 - momentum)?,
+            call.emit.with_scalar(Binary::Mul, new, momentum)?,
+        );
+        held.push(call.emit.binary(Binary::Add, old, new)?);
+    }
+    Ok((Item::tensors([y, held[0], held[1], mean, variance]), held))
+}
+
+fn inferring_batch_norm(call: &mut Call) -> Result<Item> {
+    let x = call.tensor(0, "input_x")?;
     let epsilon = call.float_or(6, "epsilon", 1e-5)?;
     let channels_last = is_channels_last(call, 8, "data_format")?;
     let (dtype, rank) = (call.emit.dtype(x), call.emit.rank(x)?);

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::import::call::{ATTRIBUTE, Call};
 use crate::import::item::Item;
 use crate::ir::ValueId;
-use crate::ir::op::{Binary, Op, Padding2d, Pool2d, ReduceKind};
+use crate::ir::op::{Binary, Op, Pad, PadMode, Padding2d, Pool2d, ReduceKind};
 
 /// `(x)` with attributes.
 pub(in crate::import) fn max_pool(call: &mut Call) -> Result<ValueId> {
@@ -133,11 +133,15 @@ fn pool3d(call: &mut Call, average: bool) -> Result<ValueId> {
         Ok(if mode == 1 { Padding2d::Same } else { Padding2d::Explicit(sides) })
     };
     let flat = kernel[0] == 1 && strides[0] == 1;
-    let padded = mode == 1 || ceil_mode || pad.iter().any(|&n| n != 0);
+    let is_padded = pad.iter().any(|&n| n != 0);
     let divisor = call.int_or(ATTRIBUTE, "divisor_override", 0)?;
     let [n, c, d, h, w] = &dims[..] else { return Err(call.invalid("x must have rank 5")) };
-    if divisor != 0 || (average && padded && !flat) {
-        return Err(call.unsupported("averages over padded depth or with another divisor are not known"));
+    if average && !flat && (mode == 1 || ceil_mode) {
+        return Err(call.unsupported("averages over a depth that is padded to the same size or sticks out"));
+    }
+    if average && (divisor != 0 || (is_padded && !flat)) {
+        let around = (pad, divisor, count_padding);
+        return padded_average(call, x, [kernel, strides], around);
     }
     let plane = call.emit.reshape(x, vec![n.clone(), c * d, h.clone(), w.clone()])?;
     let padding = sides(call, [2, 3, 4, 5])?;
@@ -155,6 +159,55 @@ fn pool3d(call: &mut Call, average: bool) -> Result<ValueId> {
     let column = call.emit.op(op([kernel[0], 1], [strides[0], 1], padding), &[column])?;
     let d = call.emit.dims(column)?[2].clone();
     call.emit.reshape(column, vec![n.clone(), c.clone(), d, h, w])
+}
+
+/// Averages over zeros around the last three axes: all cells of a window count, those of the operand only, or as
+/// many as the divisor says.
+fn padded_average(
+    call: &mut Call,
+    x: ValueId,
+    [kernel, strides]: [[usize; 3]; 2],
+    (pad, divisor, count_padding): (Vec<i64>, i64, bool),
+) -> Result<ValueId> {
+    let side = |offset: usize| -> Vec<i64> {
+        [0, 0].into_iter().chain((0..3).map(|i| pad.get(2 * i + offset).copied().unwrap_or(0))).collect()
+    };
+    let around = Op::Pad(Pad { low: side(0), high: side(1), mode: PadMode::Constant });
+    let zero = call.emit.scalar(0.0, call.emit.dtype(x))?;
+    let padded = call.emit.op(around.clone(), &[x, zero])?;
+    let y = plain_average(call, padded, kernel, strides)?;
+    if divisor != 0 {
+        let scale = kernel.iter().product::<usize>() as f64 / divisor as f64;
+        return call.emit.with_scalar(Binary::Mul, y, scale);
+    }
+    if count_padding {
+        return Ok(y);
+    }
+    let one = call.emit.scalar(1.0, call.emit.dtype(x))?;
+    let dims = call.emit.dims(x)?;
+    let ones = call.emit.broadcast(one, dims)?;
+    let ones = call.emit.op(around, &[ones, zero])?;
+    let share = plain_average(call, ones, kernel, strides)?;
+    call.emit.binary(Binary::Div, y, share)
+}
+
+/// Over height and width, then over depth.
+fn plain_average(call: &mut Call, x: ValueId, kernel: [usize; 3], strides: [usize; 3]) -> Result<ValueId> {
+    let op = |kernel, strides| {
+        let padding = Padding2d::Explicit([0; 4]);
+        let op = Pool2d { average: true, kernel, strides, padding, ceil_mode: false, count_padding: true };
+        Op::Pool2d(op)
+    };
+    let dims = call.emit.dims(x)?;
+    let [n, c, d, h, w] = &dims[..] else { return Err(call.invalid("x must have rank 5")) };
+    let plane = call.emit.reshape(x, vec![n.clone(), c * d, h.clone(), w.clone()])?;
+    let plane = call.emit.op(op([kernel[1], kernel[2]], [strides[1], strides[2]]), &[plane])?;
+    let after = call.emit.dims(plane)?;
+    let column = vec![n.clone(), c.clone(), d.clone(), &after[2] * &after[3]];
+    let column = call.emit.reshape(plane, column)?;
+    let column = call.emit.op(op([kernel[0], 1], [strides[0], 1]), &[column])?;
+    let d = call.emit.dims(column)?[2].clone();
+    call.emit.reshape(column, vec![n.clone(), c.clone(), d, after[2].clone(), after[3].clone()])
 }
 
 /// `(x) -> (y, index)` with attributes; the index is not made.
@@ -231,7 +284,8 @@ fn adaptive(call: &mut Call, average: bool) -> Result<ValueId> {
             Some(n) if n % size == 0 => call.to_usize(n / size, "output_size")?,
             _ if sizes.iter().all(|size| *size == Some(1)) => return global(call, x, average),
             _ => {
-                return Err(call.unsupported(format!("{extent} cannot be divided into {size} equal windows")));
+                let kind = if average { ReduceKind::Mean } else { ReduceKind::Max };
+                return super::space::adaptive(call, kind);
             }
         };
     }

@@ -1,6 +1,6 @@
 //! Resizing of images [n, c, h, w]: products with matrices of weights, and gathering of rows.
 
-use mslite_tensor::{DType, Tensor};
+use mslite_tensor::{DType, Dim, Tensor};
 
 use super::opaque;
 use crate::Result;
@@ -10,11 +10,11 @@ use crate::ir::ValueId;
 use crate::ir::op::{Gather, MatMul, Op};
 
 /// Largest height or width for which weights are made.
-const MAX_SIDE: i64 = 4096;
+pub(super) const MAX_SIDE: i64 = 4096;
 
 /// Which place of the operand a place of the result shows.
 #[derive(Clone, Copy, PartialEq)]
-enum Coordinates {
+pub(super) enum Coordinates {
     Asymmetric,
     AlignCorners,
     HalfPixel,
@@ -47,7 +47,7 @@ pub(in crate::import) fn upsample_nearest(call: &mut Call) -> Result<Item> {
     closest(call, sizes, Coordinates::Asymmetric)
 }
 
-fn stated_coordinates(call: &mut Call) -> Result<Coordinates> {
+pub(super) fn stated_coordinates(call: &mut Call) -> Result<Coordinates> {
     let (corners, half) = (call.flag(2, "align_corners")?, call.flag(3, "half_pixel_centers")?);
     Ok(match (corners, half) {
         (true, _) => Coordinates::AlignCorners,
@@ -57,7 +57,7 @@ fn stated_coordinates(call: &mut Call) -> Result<Coordinates> {
 }
 
 /// The size that is given, or that follows from the scales.
-fn upsampled(call: &mut Call) -> Result<Option<Vec<i64>>> {
+pub(super) fn upsampled(call: &mut Call) -> Result<Option<Vec<i64>>> {
     if let Some(sizes) = call.ints(1, "output_size")? {
         return Ok(Some(sizes));
     }
@@ -74,9 +74,12 @@ fn upsampled(call: &mut Call) -> Result<Option<Vec<i64>>> {
         _ => Vec::new(),
     };
     let x = call.tensor(0, "x")?;
-    let Some([_, _, h, w]) = fixed(call, x)? else { return Ok(None) };
-    let [a, b] = scales[..] else { return Err(call.invalid("output_size and scales are missing")) };
-    Ok(Some(vec![(h as f64 * a) as i64, (w as f64 * b) as i64]))
+    let dims = call.emit.dims(x)?;
+    if scales.len() + 2 != dims.len() {
+        return Err(call.invalid("output_size and scales are missing"));
+    }
+    let scaled = |(dim, scale): (&Dim, &f64)| dim.as_fixed().map(|n| (n as f64 * scale) as i64);
+    Ok(dims[2..].iter().zip(&scales).map(scaled).collect())
 }
 
 fn fixed(call: &Call, x: ValueId) -> Result<Option<[i64; 4]>> {
@@ -123,14 +126,14 @@ fn closest(call: &mut Call, sizes: Option<Vec<i64>>, coordinates: Coordinates) -
     Ok(Item::Tensor(x))
 }
 
-fn scale(from: usize, to: usize, coordinates: Coordinates) -> f32 {
+pub(super) fn scale(from: usize, to: usize, coordinates: Coordinates) -> f32 {
     match coordinates {
         Coordinates::AlignCorners if to > 1 => (from - 1) as f32 / (to - 1) as f32,
         _ => from as f32 / to as f32,
     }
 }
 
-fn nearest_place(place: usize, from: usize, to: usize, coordinates: Coordinates) -> i64 {
+pub(super) fn nearest_place(place: usize, from: usize, to: usize, coordinates: Coordinates) -> i64 {
     let scale = scale(from, to, coordinates);
     let at = match coordinates {
         Coordinates::AlignCorners => (place as f32 * scale).round(),
@@ -141,7 +144,11 @@ fn nearest_place(place: usize, from: usize, to: usize, coordinates: Coordinates)
 }
 
 /// A matrix [to, from] of which each row has the weights of two neighbours.
-fn interpolation(call: &mut Call, (from, to): (usize, usize), coordinates: Coordinates) -> Result<ValueId> {
+pub(super) fn interpolation(
+    call: &mut Call,
+    (from, to): (usize, usize),
+    coordinates: Coordinates,
+) -> Result<ValueId> {
     let scale = scale(from, to, coordinates);
     let mut weights = vec![0f32; from * to];
     for (place, row) in weights.chunks_exact_mut(from).enumerate() {

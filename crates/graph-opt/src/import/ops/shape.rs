@@ -123,7 +123,7 @@ pub(in crate::import) fn stack(call: &mut Call) -> Result<ValueId> {
 pub(in crate::import) fn unstack(call: &mut Call) -> Result<Item> {
     let x = call.tensor(0, "x")?;
     let dims = call.emit.dims(x)?;
-    let position = if call.op_type == "UnstackExt" { 1 } else { ATTRIBUTE };
+    let position = if call.op_type.starts_with("UnstackExt") { 1 } else { ATTRIBUTE };
     let axis = call.axis(position, if position == 1 { "dim" } else { "axis" }, 0, dims.len())?;
     let count = count(call, &dims[axis])?;
     let mut rest = dims;
@@ -395,4 +395,44 @@ pub(in crate::import) fn meshgrid(call: &mut Call) -> Result<Item> {
         grids.push(call.emit.broadcast(x, full.clone())?);
     }
     Ok(Item::tensors(grids))
+}
+
+/// `(x)`, axis as an attribute.
+pub(in crate::import) fn unsqueeze(call: &mut Call) -> Result<ValueId> {
+    let x = call.tensor(0, "x")?;
+    let mut axes = call.required_ints(ATTRIBUTE, "axis")?;
+    let mut dims = call.emit.dims(x)?;
+    let rank = dims.len() + axes.len();
+    for axis in &mut axes {
+        *axis = call.emit.axis(*axis, rank)? as i64;
+    }
+    axes.sort_unstable();
+    for axis in axes {
+        dims.insert((axis as usize).min(dims.len()), Dim::from(1));
+    }
+    call.emit.reshape(x, dims)
+}
+
+/// The transpose of a matrix; vectors stay.
+pub(in crate::import) fn matrix_transpose(call: &mut Call) -> Result<ValueId> {
+    let x = call.tensor(0, "input")?;
+    match call.emit.rank(x)? {
+        2 => call.emit.transpose(x, vec![1, 0]),
+        _ => Ok(x),
+    }
+}
+
+/// `(x)` of several tensors: the same.
+pub(in crate::import) fn all(call: &mut Call) -> Result<Item> {
+    match call.args.first() {
+        Some(item @ Item::Tuple(_)) => Ok(item.clone()),
+        _ => Ok(Item::tuple(call.args.clone())),
+    }
+}
+
+/// `(input, other)`: the elements in the shape of other.
+pub(in crate::import) fn view_as(call: &mut Call) -> Result<ValueId> {
+    let (x, other) = (call.tensor(0, "input")?, call.tensor(1, "other")?);
+    let dims = call.emit.dims(other)?;
+    call.emit.reshape(x, dims)
 }
