@@ -80,6 +80,9 @@ impl Model {
     /// replaced or refused, not followed.
     ///
     /// # Errors
+    /// After an error the old model is still there, unless it is one of synchronising the folder or of removing old
+    /// data files: then the new one is in place.
+    ///
     /// [`Error::Io`], [`Error::KeySize`], [`Error::Inconsistent`]; [`Error::TooLarge`] for a graph file above
     /// 2 GiB.
     pub fn save(&self, path: impl AsRef<Path>, options: &SaveOptions) -> Result<PathBuf> {
@@ -95,6 +98,7 @@ impl Model {
             }
             Layout::Auto | Layout::Single => {
                 write_graph(path, &encode_model(self, None)?, options)?;
+                sync(folder_of(path))?;
                 Ok(path.to_owned())
             }
         }
@@ -128,11 +132,14 @@ impl Model {
         let location = |file: usize| format!("{}_variables/{}", stem.to_string_lossy(), name(file));
         let pieces = encode_model(self, Some(&plan.externals(location, self.graph.parameters.len())))?;
         let new: Vec<PathBuf> = (0..plan.files.len()).map(|file| folder.join(name(file))).collect();
-        let written = plan.write(&new, options).and_then(|()| write_graph(&graph_file, &pieces, options));
+        let written = plan.write(&new, options).and_then(|()| sync(&folder));
+        let written = written.and_then(|()| write_graph(&graph_file, &pieces, options));
         if written.is_err() {
             new.iter().for_each(|path| drop(fs::remove_file(path)));
         }
         written?;
+        // The new graph has its name: from here on, an error must not remove what it refers to.
+        sync(folder_of(&graph_file))?;
         old.iter().try_for_each(|(_, path)| fs::remove_file(path).map_err(|e| fail(path, "remove", e)))?;
         Ok(graph_file)
     }
@@ -246,7 +253,7 @@ fn write_graph(path: &Path, pieces: &Pieces, options: &SaveOptions) -> Result<()
     write_file(path, options, |sink| sink.section(&slices))
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file whole or not at all; its name lasts once the folder is synchronised.
 fn write_file(
     path: &Path,
     options: &SaveOptions,
@@ -291,10 +298,7 @@ impl Temporary {
                 fail(path, "write", error)
             })?;
         }
-        // The new name is in the folder's own data.
-        let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-        let synced = File::open(folder).and_then(|folder| folder.sync_all());
-        synced.map_err(|error| fail(folder, "synchronise", error))
+        Ok(())
     }
 }
 
@@ -304,6 +308,16 @@ impl Drop for Temporary {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
+}
+
+/// Makes new names in a folder outlast a crash: they are in the folder's own data.
+fn sync(folder: &Path) -> Result<()> {
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| fail(folder, "synchronise", error))
 }
 
 /// Makes a folder, or finds that one is there, and not a link to one.

@@ -3,11 +3,14 @@
 
 mod corpus_files;
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 
 use corpus_files::{Case, cases};
-use mslite_mindir::{Key, Layout, Mode, Model, OpenOptions, SaveOptions};
+use mslite_mindir::{Key, Layout, Mode, Model, ModelBuilder, OpenOptions, SaveOptions};
+use mslite_tensor::Tensor;
 
 const KEY: &str = "0123456789abcdef";
 
@@ -92,8 +95,7 @@ fn a_model_is_replaced_as_a_whole() {
     assert_same(Model::open(&path, &OpenOptions::new()).unwrap(), &old, "after a failure");
     old.save(&path, &options).unwrap();
     assert_same(Model::open(&path, &OpenOptions::new()).unwrap(), &old, "replaced by itself");
-    let names: Vec<_> = fs::read_dir(&variables).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names, ["data_1"]);
+    assert_eq!(names(&variables), ["data_1"]);
 }
 
 #[test]
@@ -126,4 +128,38 @@ fn keys_of_the_wrong_size_write_nothing() {
     let error = open(&case).save(&path, &options).unwrap_err().to_string();
     assert!(error.contains("SM4-CBC takes a key of 16 bytes"), "{error}");
     assert!(!path.exists());
+}
+
+/// A model of one weight.
+fn small(value: f32) -> Model {
+    let mut builder = ModelBuilder::new("net");
+    let mut graph = builder.entry();
+    let weight = graph.parameter("w", Tensor::from_vec(vec![value; 4], &[4]).unwrap());
+    graph.output(&weight, None);
+    builder.finish().unwrap()
+}
+
+fn names(folder: &Path) -> Vec<OsString> {
+    let mut names: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    names
+}
+
+/// A folder that one may write but not read cannot be synchronised.
+#[test]
+fn a_graph_that_is_in_place_keeps_its_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.mindir");
+    let options = SaveOptions::new().layout(Layout::SPLIT);
+    small(1.0).save(&path, &options).unwrap();
+    let permit = |mode| fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
+    permit(0o300);
+    if fs::read_dir(folder.path()).is_ok() {
+        println!("permissions do not bind this user: nothing is tested");
+        return;
+    }
+    let error = small(2.0).save(&path, &options).unwrap_err().to_string();
+    permit(0o700);
+    assert!(error.contains("cannot synchronise"), "{error}");
+    assert_same(Model::open(&path, &OpenOptions::new()).unwrap(), &small(2.0), "not synchronised");
 }
