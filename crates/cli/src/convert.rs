@@ -1,11 +1,11 @@
 //! `mslite convert`: the same model in other files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use mslite::{Error, ErrorKind, Key, Mode, Result};
-use mslite_mindir::{Layout, Model, OpenOptions, SaveOptions};
+use mslite_mindir::{Layout, Model, OpenOptions, SaveOptions, Saved};
 use serde_json::json;
 
 use crate::inspect::as_error;
@@ -77,8 +77,8 @@ pub(crate) fn convert(args: &ConvertArgs) -> Result<ExitCode> {
         );
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
-    let graph_file = model.save(&args.out, &save_options(args)).map_err(|error| as_error(&error))?;
-    let files = files_of(&graph_file)?;
+    let saved = model.save(&args.out, &save_options(args)).map_err(|error| as_error(&error))?;
+    let files = with_sizes(saved)?;
     match args.json {
         true => {
             let files: Vec<_> = files
@@ -112,23 +112,13 @@ fn save_options(args: &ConvertArgs) -> SaveOptions {
     }
 }
 
-/// The files of a model that has been written, with their bytes.
-fn files_of(graph_file: &Path) -> Result<Vec<(PathBuf, u64)>> {
-    let mut files = vec![graph_file.to_owned()];
-    let name = graph_file.file_name().unwrap_or_default().to_string_lossy();
-    if let Some(stem) = name.strip_suffix("_graph.mindir") {
-        let folder = graph_file.with_file_name(format!("{stem}_variables"));
-        if let Ok(entries) = std::fs::read_dir(folder) {
-            let mut data: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-            data.sort();
-            files.extend(data);
-        }
-    }
+/// The files that were written, with their bytes.
+fn with_sizes(saved: Saved) -> Result<Vec<(PathBuf, u64)>> {
     let size = |path: PathBuf| {
         let bytes = path.metadata().map_err(|error| {
             Error::new(ErrorKind::Internal, format!("cannot examine {}", path.display())).caused_by(error)
         })?;
         Ok((path, bytes.len()))
     };
-    files.into_iter().map(size).collect()
+    std::iter::once(saved.graph).chain(saved.data).map(size).collect()
 }

@@ -98,3 +98,14 @@ fn secrets_are_not_written_in_plain_by_accident() {
         assert!(errors(&output).contains(reason), "{further:?}: {}", errors(&output));
     }
 }
+
+#[test]
+fn foreign_files_are_not_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let variables = folder.path().join("net_variables");
+    std::fs::create_dir(&variables).unwrap();
+    std::fs::write(variables.join("notes"), "").unwrap();
+    std::os::unix::fs::symlink("nowhere", variables.join("dangling")).unwrap();
+    let written = converted(&example(), &folder.path().join("net.mindir"), &["--layout", "split"]);
+    assert_eq!(written, ["net_graph.mindir", "net_variables/data_0"]);
+}

@@ -3,8 +3,9 @@
 
 mod corpus_files;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
@@ -53,7 +54,7 @@ fn models_come_back_from_every_layout_and_encryption() {
             options = options.key(Key::new(KEY)).mode(mode);
         }
         let what = format!("{} {layout:?} {mode:?}", case.path.display());
-        let graph_file = model.save(&path, &save).unwrap();
+        let graph_file = model.save(&path, &save).unwrap().graph;
         let written = Model::open(&graph_file, &options).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(written.encryption, mode, "{what}");
         assert_same(written, &model, &what);
@@ -68,10 +69,11 @@ fn data_files_are_laid_out_as_mindspore_does() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let graph_file = open(&case)
+    let saved = open(&case)
         .save(folder.path().join("one.mindir"), &SaveOptions::new().layout(Layout::SPLIT))
         .unwrap();
-    assert_eq!(graph_file, folder.path().join("one_graph.mindir"));
+    assert_eq!(saved.graph, folder.path().join("one_graph.mindir"));
+    assert_eq!(saved.data, [folder.path().join("one_variables/data_0")]);
     let theirs = fs::read(case.path.with_file_name("one_variables").join("data_0")).unwrap();
     let ours = fs::read(folder.path().join("one_variables/data_0")).unwrap();
     assert!(ours == theirs);
@@ -162,4 +164,37 @@ fn a_graph_that_is_in_place_keeps_its_weights() {
     permit(0o700);
     assert!(error.contains("cannot synchronise"), "{error}");
     assert_same(Model::open(&path, &OpenOptions::new()).unwrap(), &small(2.0), "not synchronised");
+}
+
+#[test]
+fn only_data_files_are_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, variables) = (folder.path().join("net.mindir"), folder.path().join("net_variables"));
+    fs::create_dir_all(variables.join("data_7")).unwrap();
+    for name in ["data_+5", "data_05", "data_", "notes"] {
+        fs::write(variables.join(name), name).unwrap();
+    }
+    let options = SaveOptions::new().layout(Layout::SPLIT);
+    for (value, number) in [(1.0, 8), (2.0, 9)] {
+        let saved = small(value).save(&path, &options).unwrap();
+        assert_eq!(saved.data, [variables.join(format!("data_{number}"))]);
+        assert_same(Model::open(&saved.graph, &OpenOptions::new()).unwrap(), &small(value), "written");
+    }
+    assert_eq!(names(&variables), ["data_", "data_+5", "data_05", "data_7", "data_9", "notes"]);
+}
+
+#[test]
+fn names_that_cannot_serve_write_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SaveOptions::new().layout(Layout::SPLIT);
+    let refusal = |name: &OsStr| small(1.0).save(folder.path().join(name), &options).unwrap_err().to_string();
+    for name in [OsStr::from_bytes(b"net\xff.mindir"), OsStr::new("n\u{10ff80}t.mindir"), OsStr::new("..")] {
+        assert!(refusal(name).contains("has to be UTF-8"), "{}", refusal(name));
+    }
+    assert!(names(folder.path()).is_empty());
+    let variables = folder.path().join("net_variables");
+    fs::create_dir(&variables).unwrap();
+    fs::write(variables.join(format!("data_{}", u64::MAX)), "foreign").unwrap();
+    assert!(refusal(OsStr::new("net.mindir")).contains("no room for numbers"));
+    assert_eq!((names(folder.path()).len(), names(&variables).len()), (1, 1));
 }
