@@ -69,7 +69,7 @@ fn open(path: &Path, key: Option<&Key>) -> Result<Model> {
         }
         (opened, _) => opened,
     };
-    opened.map_err(|error| as_error(&error))
+    opened.map_err(as_error)
 }
 
 /// In what two models differ; lists are empty where they do not.
