@@ -1,11 +1,11 @@
 //! `mslite convert`: the same model in other files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use mslite::{Error, ErrorKind, Key, Mode, Result};
-use mslite_mindir::{Layout, Model, OpenOptions, SaveOptions};
+use mslite_mindir::{Layout, Model, OpenOptions, SaveOptions, Saved};
 use serde_json::json;
 
 use crate::inspect::as_error;
@@ -34,9 +34,9 @@ pub(crate) struct ConvertArgs {
     /// Which files to write; auto: one while the weights take up to 1 GiB
     #[arg(long, value_enum, value_name = "L", default_value_t = Files::Auto)]
     layout: Files,
-    /// With separate weights: bytes after which the next data file is begun
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 40, hide_default_value = true)]
-    data_file_size: u64,
+    /// With `--layout split`: bytes after which the next data file is begun
+    #[arg(long, value_name = "BYTES")]
+    data_file_size: Option<u64>,
     /// Key of an encrypted MODEL: text, or hex digits after `hex:`
     #[arg(long, value_name = "K", value_parser = parse_key)]
     key: Option<Key>,
@@ -66,10 +66,11 @@ enum Files {
 }
 
 pub(crate) fn convert(args: &ConvertArgs) -> Result<ExitCode> {
+    let save = save_options(args)?;
     let mut open = OpenOptions::new();
     open.key = args.key.clone();
     open.mode = args.dec_mode;
-    let model = Model::open(&args.model, &open).map_err(|error| as_error(&error))?;
+    let model = Model::open(&args.model, &open).map_err(as_error)?;
     if model.encryption.is_some() && args.encrypt.is_none() && !args.decrypt {
         let message = format!(
             "{} is encrypted: say how to encrypt what is written (--encrypt, --new-key), or --decrypt",
@@ -77,8 +78,8 @@ pub(crate) fn convert(args: &ConvertArgs) -> Result<ExitCode> {
         );
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
-    let graph_file = model.save(&args.out, &save_options(args)).map_err(|error| as_error(&error))?;
-    let files = files_of(&graph_file)?;
+    let saved = model.save(&args.out, &save).map_err(as_error)?;
+    let files = with_sizes(saved)?;
     match args.json {
         true => {
             let files: Vec<_> = files
@@ -99,36 +100,31 @@ pub(crate) fn convert(args: &ConvertArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn save_options(args: &ConvertArgs) -> SaveOptions {
-    let layout = match args.layout {
-        Files::Auto => Layout::Auto,
-        Files::Single => Layout::Single,
-        Files::Split => Layout::Split { data_file_size: args.data_file_size },
+fn save_options(args: &ConvertArgs) -> Result<SaveOptions> {
+    let layout = match (args.layout, args.data_file_size) {
+        (Files::Split, Some(data_file_size)) => Layout::Split { data_file_size },
+        (Files::Split, None) => Layout::SPLIT,
+        (_, Some(_)) => {
+            let message = "--data-file-size needs --layout split";
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        (Files::Auto, None) => Layout::Auto,
+        (Files::Single, None) => Layout::Single,
     };
     let options = SaveOptions::new().layout(layout);
-    match (args.encrypt, &args.new_key) {
+    Ok(match (args.encrypt, &args.new_key) {
         (Some(mode), Some(key)) => options.encrypt(mode, key.clone()),
         _ => options,
-    }
+    })
 }
 
-/// The files of a model that has been written, with their bytes.
-fn files_of(graph_file: &Path) -> Result<Vec<(PathBuf, u64)>> {
-    let mut files = vec![graph_file.to_owned()];
-    let name = graph_file.file_name().unwrap_or_default().to_string_lossy();
-    if let Some(stem) = name.strip_suffix("_graph.mindir") {
-        let folder = graph_file.with_file_name(format!("{stem}_variables"));
-        if let Ok(entries) = std::fs::read_dir(folder) {
-            let mut data: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-            data.sort();
-            files.extend(data);
-        }
-    }
+/// The files that were written, with their bytes.
+fn with_sizes(saved: Saved) -> Result<Vec<(PathBuf, u64)>> {
     let size = |path: PathBuf| {
         let bytes = path.metadata().map_err(|error| {
             Error::new(ErrorKind::Internal, format!("cannot examine {}", path.display())).caused_by(error)
         })?;
         Ok((path, bytes.len()))
     };
-    files.into_iter().map(size).collect()
+    std::iter::once(saved.graph).chain(saved.data).map(size).collect()
 }

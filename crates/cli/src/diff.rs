@@ -4,7 +4,7 @@ mod nodes;
 mod parameters;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -17,10 +17,10 @@ use crate::inspect::{as_error, type_text};
 use crate::output;
 use crate::run::parse_key;
 
-/// Compares two model files: versions, inputs and outputs, operators, scopes, nodes with attributes and operands,
+/// Compares two model files: versions, user info, inputs and outputs, operators, scopes, nodes with attributes and operands,
 /// parameters with their values. How the files are laid out (split, encrypted) is no difference.
 ///
-/// Nodes are the same when their scoped names are; parameters when their names are. The exit status is 0 when the
+/// Nodes are the same when their scoped names are; parameters when their names are; outputs when their nodes are. The exit status is 0 when the
 /// models are equal, 1 when they differ, 2 in case of trouble.
 ///
 /// Example:
@@ -69,14 +69,14 @@ fn open(path: &Path, key: Option<&Key>) -> Result<Model> {
         }
         (opened, _) => opened,
     };
-    opened.map_err(|error| as_error(&error))
+    opened.map_err(as_error)
 }
 
 /// In what two models differ; lists are empty where they do not.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Difference {
     pub(crate) equal: bool,
-    /// Versions, and other facts about the files.
+    /// Versions, user info, and other facts about the files.
     pub(crate) header: Vec<Change>,
     pub(crate) inputs: Vec<Change>,
     pub(crate) outputs: Vec<Change>,
@@ -139,11 +139,7 @@ impl Difference {
         let ports = |model: &Model| -> Vec<(String, String)> {
             model.graph.inputs.iter().map(|i| (i.name.to_string(), type_text(i.ty.as_ref()))).collect()
         };
-        difference.inputs = port_changes("input", &ports(a), &ports(b));
-        let ports = |model: &Model| -> Vec<(String, String)> {
-            model.graph.outputs.iter().map(|o| (o.name.to_string(), type_text(o.ty.as_ref()))).collect()
-        };
-        difference.outputs = port_changes("output", &ports(a), &ports(b));
+        difference.inputs = input_changes(&ports(a), &ports(b));
         difference.operators = operators(a, b);
         nodes::compare(a, b, &mut difference);
         parameters::compare(a, b, values, &mut difference);
@@ -195,15 +191,17 @@ fn header(a: &Model, b: &Model) -> Vec<Change> {
         ]
     };
     let both = facts(a).into_iter().zip(facts(b));
-    both.filter_map(|((what, a), (_, b))| change(what, Some(a), Some(b))).collect()
+    let facts = both.filter_map(|((what, a), (_, b))| change(what, Some(a), Some(b)));
+    let keys: BTreeSet<&String> = a.user_info.keys().chain(b.user_info.keys()).collect();
+    let of = |model: &Model, key: &str| model.user_info.get(key).cloned();
+    let user = keys.into_iter().filter_map(|key| change(&format!("user info {key}"), of(a, key), of(b, key)));
+    facts.chain(user).collect()
 }
 
-fn port_changes(kind: &str, a: &[(String, String)], b: &[(String, String)]) -> Vec<Change> {
+fn input_changes(a: &[(String, String)], b: &[(String, String)]) -> Vec<Change> {
     let describe = |port: Option<&(String, String)>| port.map(|(name, ty)| format!("{name}: {ty}"));
     let count = a.len().max(b.len());
-    (0..count)
-        .filter_map(|i| change(&format!("{kind} {i}"), describe(a.get(i)), describe(b.get(i))))
-        .collect()
+    (0..count).filter_map(|i| change(&format!("input {i}"), describe(a.get(i)), describe(b.get(i)))).collect()
 }
 
 fn operators(a: &Model, b: &Model) -> Vec<CountChange> {
@@ -231,10 +229,9 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_compared_by_position() {
+    fn inputs_are_compared_by_position() {
         let port = |name: &str, ty: &str| (name.to_owned(), ty.to_owned());
-        let changes =
-            port_changes("input", &[port("x", "f32[2]")], &[port("x", "f32[3]"), port("y", "i32[]")]);
+        let changes = input_changes(&[port("x", "f32[2]")], &[port("x", "f32[3]"), port("y", "i32[]")]);
         assert_eq!(changes.len(), 2);
         assert_eq!(changes[0].a.as_deref(), Some("x: f32[2]"));
         assert_eq!(changes[1].a, None);

@@ -60,7 +60,7 @@ pub(crate) fn inspect(args: &InspectArgs) -> Result<ExitCode> {
     let mut options = OpenOptions::new();
     options.key = args.key.clone();
     options.mode = args.dec_mode;
-    let model = Model::open(&args.model, &options).map_err(|error| as_error(&error))?;
+    let model = Model::open(&args.model, &options).map_err(as_error)?;
     let view = View::of(&model);
     if args.json {
         output::print(&(json(&view)? + "\n"))?;
@@ -83,14 +83,19 @@ pub(crate) fn inspect(args: &InspectArgs) -> Result<ExitCode> {
 }
 
 /// An error of the reader as one of the command.
-pub(crate) fn as_error(error: &mslite_mindir::Error) -> Error {
+pub(crate) fn as_error(error: mslite_mindir::Error) -> Error {
     use mslite_mindir::Error as E;
-    let kind = match error {
+    let kind = match &error {
         E::Unsupported { .. } => ErrorKind::Unsupported,
         E::Invalid { .. } | E::External { .. } => ErrorKind::InvalidModel,
         _ => ErrorKind::InvalidArgument,
     };
-    Error::new(kind, error.to_string())
+    match error {
+        E::Io { file, action, source } => {
+            Error::new(kind, format!("{}: cannot {action}", file.display())).caused_by(source)
+        }
+        error => Error::new(kind, error.to_string()),
+    }
 }
 
 fn json(view: &View<'_>) -> Result<String> {
@@ -100,4 +105,21 @@ fn json(view: &View<'_>) -> Result<String> {
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn errors_of_the_system_keep_their_cause() {
+        let source = io::ErrorKind::StorageFull.into();
+        let error = as_error(mslite_mindir::Error::Io { file: "net.mindir".into(), action: "write", source });
+        assert_eq!(error.to_string(), "net.mindir: cannot write: no storage space");
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        assert_eq!(cause.map(io::Error::kind), Some(io::ErrorKind::StorageFull));
+    }
 }

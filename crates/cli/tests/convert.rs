@@ -98,3 +98,25 @@ fn secrets_are_not_written_in_plain_by_accident() {
         assert!(errors(&output).contains(reason), "{further:?}: {}", errors(&output));
     }
 }
+
+#[test]
+fn foreign_files_are_not_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let variables = folder.path().join("net_variables");
+    std::fs::create_dir(&variables).unwrap();
+    std::fs::write(variables.join("notes"), "").unwrap();
+    std::os::unix::fs::symlink("nowhere", variables.join("dangling")).unwrap();
+    let written = converted(&example(), &folder.path().join("net.mindir"), &["--layout", "split"]);
+    assert_eq!(written, ["net_graph.mindir", "net_variables/data_0"]);
+}
+
+#[test]
+fn the_size_of_data_files_needs_data_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("net.mindir");
+    for further in [&[][..], &["--layout", "auto"], &["--layout", "single"]] {
+        let output = convert(&example(), &out, &[further, &["--data-file-size", "64"]].concat());
+        assert!(!output.status.success() && !out.exists());
+        assert!(errors(&output).contains("--data-file-size needs --layout split"), "{}", errors(&output));
+    }
+}

@@ -6,7 +6,10 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use mslite_mindir::{Model, OpenOptions};
+use mslite_mindir::{
+    Attributes, DataType, GraphBuilder, Model, ModelBuilder, OpenOptions, Primitive, PrimitiveKind,
+    SaveOptions, Symbol, Type, Value,
+};
 use serde_json::{Value as Json, json};
 use support::{errors, models, mslite};
 
@@ -136,4 +139,64 @@ fn trouble_is_told_from_a_difference() {
     let output = diff(&example("matmul_row_tp2/model.mindir"), Path::new("absent.mindir"), &[]);
     assert_eq!(output.status.code(), Some(2));
     assert!(errors(&output).starts_with("error: ") && errors(&output).contains("absent.mindir"));
+}
+
+/// Writes a model with two functions, whose entry graph has the input `x` and the output that `body` returns.
+fn written(path: &Path, info: &str, body: impl Fn(&mut GraphBuilder<'_>, Symbol) -> Symbol) {
+    let mut builder = ModelBuilder::new("net");
+    for (name, operator) in [("first", "Abs"), ("second", "Neg")] {
+        let mut function = builder.function(name);
+        let x = function.input("x", ty());
+        let y = apply(&mut function, operator, &x);
+        function.output(&y, Some(ty()));
+    }
+    builder.user_info("author", info);
+    let mut graph = builder.entry();
+    let x = graph.input("x", ty());
+    let y = body(&mut graph, x);
+    graph.output(&y, Some(ty()));
+    builder.finish().unwrap().save(path, &SaveOptions::new()).unwrap();
+}
+
+fn ty() -> Type {
+    Type::tensor(DataType::Float32, [2])
+}
+
+fn apply(graph: &mut GraphBuilder<'_>, operator: &str, x: &Symbol) -> Symbol {
+    let primitive = Primitive::new(operator, PrimitiveKind::Function, Attributes::default());
+    graph.apply(&primitive, std::slice::from_ref(x), Some(ty()))
+}
+
+#[test]
+fn outputs_are_compared_by_their_nodes() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let nodes = |graph: &mut GraphBuilder<'_>, x: Symbol| (apply(graph, "Exp", &x), apply(graph, "Log", &x));
+    written(&at("a"), "me", |graph, x| nodes(graph, x).0);
+    written(&at("b"), "me", |graph, x| nodes(graph, x).1);
+    written(&at("renumbered"), "me", |graph, x| {
+        graph.constant(Value::Bool(true));
+        nodes(graph, x).0
+    });
+    let found = differences(&at("a"), &at("b"));
+    assert_eq!(found["outputs"], json!([{ "what": "output 0", "a": "Exp", "b": "Log" }]), "{found}");
+    let output = diff(&at("a"), &at("renumbered"), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn called_functions_and_user_info_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let calls = |graph: &mut GraphBuilder<'_>, x: Symbol, called: usize| {
+        let functions = ["first", "second"].map(|name| graph.constant(Value::Function(name.into())));
+        let chosen = functions.map(|function| apply(graph, "Identity", &function));
+        graph.call_closure(&chosen[called], &[x], Some(ty()))
+    };
+    written(&at("a"), "me", |graph, x| calls(graph, x, 0));
+    written(&at("b"), "you", |graph, x| calls(graph, x, 1));
+    let found = differences(&at("a"), &at("b"));
+    let changes = json!([{ "node": "call", "changes": [{ "what": "called function", "a": "Identity", "b": "Identity #2" }] }]);
+    assert_eq!(found["changed_nodes"], changes, "{found}");
+    assert_eq!(found["header"], json!([{ "what": "user info author", "a": "me", "b": "you" }]));
 }

@@ -277,6 +277,37 @@ fn leftovers_of_dead_jobs_are_replaced() {
 }
 
 #[test]
+fn a_leftover_that_cannot_be_removed_is_an_error() {
+    let (directory, path) = temporary();
+    let dead = Ranks::start("work", [0], 2, &path, 30.0);
+    dead.wait_until_joining(&path);
+    drop(dead);
+    let permit = |mode| {
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(directory.path(), permissions).unwrap();
+    };
+    permit(0o500);
+    let is_bound = std::fs::write(directory.path().join("probe"), "").is_err();
+    let results = is_bound.then(|| Ranks::start("work", [1], 2, &path, 2.0).results());
+    permit(0o700);
+    if let Some(results) = results {
+        assert!(results[0].contains("cannot remove what a dead job left"), "{results:?}");
+    }
+}
+
+#[test]
+fn a_file_that_stays_locked_is_an_error_at_the_timeout() {
+    let (_directory, path) = temporary();
+    let file = std::fs::File::create(&path).unwrap();
+    file.lock().unwrap();
+    let rendezvous = Rendezvous::new(path.to_str().unwrap()).unwrap();
+    let mut options = JoinOptions::new(0, 2, rendezvous.clone());
+    options.timeout = Duration::from_millis(100);
+    assert!(matches!(World::join(&options), Err(Error::Timeout { .. })));
+    assert!(rendezvous.close(1, 2, "it fell asleep").is_err());
+}
+
+#[test]
 fn a_rank_joins_once() {
     let (_directory, path) = temporary();
     let first = Ranks::start("work", [0], 2, &path, 30.0);

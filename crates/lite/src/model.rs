@@ -200,7 +200,7 @@ fn read(path: &Path, options: &BuildOptions) -> Result<Graph> {
     let mut open = OpenOptions::new();
     open.key = options.key.clone();
     open.mode = options.mode;
-    let model = mslite_mindir::Model::open(path, &open).map_err(|error| not_read(&error))?;
+    let model = mslite_mindir::Model::open(path, &open).map_err(not_read)?;
     let in_file = |error: mslite_graph_opt::Error| Error::from(error).with("model", path.display());
     let graph = import(&model, &ImportOptions::default()).map_err(in_file)?;
     let known = [passes(Level::O2), agreed_passes(Level::O2)].concat();
@@ -222,21 +222,26 @@ fn wanted(mut passes: Vec<Arc<dyn Pass>>, options: &BuildOptions) -> Vec<Arc<dyn
     passes
 }
 
-fn not_read(error: &mslite_mindir::Error) -> Error {
-    let kind = match error {
+fn not_read(error: mslite_mindir::Error) -> Error {
+    let kind = match &error {
         mslite_mindir::Error::Unsupported { .. } => ErrorKind::Unsupported,
         mslite_mindir::Error::Invalid { .. } | mslite_mindir::Error::External { .. } => {
             ErrorKind::InvalidModel
         }
         _ => ErrorKind::InvalidArgument,
     };
-    Error::new(kind, error.to_string())
+    match error {
+        mslite_mindir::Error::Io { file, action, source } => {
+            Error::new(kind, format!("{}: cannot {action}", file.display())).caused_by(source)
+        }
+        error => Error::new(kind, error.to_string()),
+    }
 }
 
 /// The groups of the context's group file.
 fn groups(context: &Context) -> Result<GroupRanks> {
     let Some(path) = &context.group_info_file else { return Ok(GroupRanks::new()) };
-    let file = GroupFile::open(path).map_err(|error| not_read(&error))?;
+    let file = GroupFile::open(path).map_err(not_read)?;
     let ranks = |ranks: &[u32]| ranks.iter().map(|&rank| rank as usize).collect();
     Ok(file.groups.iter().map(|(name, members)| (name.as_str().into(), ranks(members))).collect())
 }

@@ -67,7 +67,7 @@ fn encrypted(mib: usize, mode: Mode, key: &Key) -> Bytes {
     let weight = graph.parameter("w", Tensor::from_vec(vec![7u8; mib << 20], &[mib << 20]).unwrap());
     graph.output(&weight, None);
     let options = SaveOptions::new().layout(Layout::Single).encrypt(mode, key.clone());
-    let path = builder.finish().unwrap().save(folder.join("m.mindir"), &options).unwrap();
+    let path = builder.finish().unwrap().save(folder.join("m.mindir"), &options).unwrap().graph;
     let bytes = std::fs::read(&path).unwrap();
     let _ = std::fs::remove_dir_all(&folder);
     bytes.into()

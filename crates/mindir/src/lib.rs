@@ -38,7 +38,7 @@ pub use model::{
     PrimitiveKind, Symbol,
 };
 pub use open::OpenOptions;
-pub use save::{Layout, SaveOptions};
+pub use save::{Layout, SaveOptions, Saved};
 pub use summary::{Collective, Summary};
 pub use types::{CompositeKind, SequenceType, TensorType, Type};
 pub use value::{

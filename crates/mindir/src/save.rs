@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::crypto::{self, RECORD_SIZE};
 use crate::encode::{External, Pieces, encode_model};
 use crate::weights::HEADER_SIZE;
-use crate::{Error, Key, Mode, Model, Parameter, Result};
+use crate::{Error, Key, Mode, Model, Parameter, Result, text};
 
 /// Weights above this size go to files of their own unless the caller says otherwise; MindSpore does the same.
 const SINGLE_LIMIT: u64 = 1 << 30;
@@ -71,18 +71,31 @@ impl SaveOptions {
     }
 }
 
+/// The files that [`Model::save`] has written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Saved {
+    /// The graph file, which is the only file unless the weights are separate.
+    pub graph: PathBuf,
+    /// Files with weights.
+    pub data: Vec<PathBuf>,
+}
+
 impl Model {
-    /// Writes the model and returns the path of its graph file: `path`, or for separate weights
-    /// `NAME_graph.mindir` where `path` is `NAME.mindir`.
+    /// Writes the model: to `path`, or with separate weights, where `path` is `NAME.mindir`, to
+    /// `NAME_graph.mindir` and files in `NAME_variables`.
     ///
     /// Each file is written beside its place, synchronised and renamed, the graph file last; until then a model
     /// that was there stays whole. Data files of a model that is replaced are removed afterwards. Links are
     /// replaced or refused, not followed.
     ///
     /// # Errors
+    /// After an error the old model is still there, unless it is one of synchronising the folder or of removing old
+    /// data files: then the new one is in place.
+    ///
     /// [`Error::Io`], [`Error::KeySize`], [`Error::Inconsistent`]; [`Error::TooLarge`] for a graph file above
     /// 2 GiB.
-    pub fn save(&self, path: impl AsRef<Path>, options: &SaveOptions) -> Result<PathBuf> {
+    pub fn save(&self, path: impl AsRef<Path>, options: &SaveOptions) -> Result<Saved> {
         let path = path.as_ref();
         if let Some((mode, key)) = &options.encryption {
             key.check(*mode, path)?;
@@ -94,8 +107,9 @@ impl Model {
                 self.save(path, &options.clone().layout(Layout::SPLIT))
             }
             Layout::Auto | Layout::Single => {
-                write_graph(path, &encode_model(self, None)?, options)?;
-                Ok(path.to_owned())
+                write_graph(path, &pieces_of(self, None, path)?, options)?;
+                sync(folder_of(path))?;
+                Ok(Saved { graph: path.to_owned(), data: Vec::new() })
             }
         }
     }
@@ -111,30 +125,38 @@ impl Model {
         Ok(bytes.into())
     }
 
-    fn save_split(&self, path: &Path, data_file_size: u64, options: &SaveOptions) -> Result<PathBuf> {
-        let stem = stem(path);
-        let with_suffix = |suffix: &str| {
-            let mut name = stem.to_owned();
-            name.push(suffix);
-            path.with_file_name(name)
-        };
-        let (graph_file, folder) = (with_suffix("_graph.mindir"), with_suffix("_variables"));
-        make_folder(&folder)?;
-        let old = data_files(&folder)?;
-        // Numbers that are not in use, so that the model that is there stays whole.
-        let first = old.iter().map(|(number, _)| number + 1).max().unwrap_or(0);
+    fn save_split(&self, path: &Path, data_file_size: u64, options: &SaveOptions) -> Result<Saved> {
+        let stem = stem(path)?;
+        let graph = path.with_file_name(format!("{stem}_graph.mindir"));
+        let folder = path.with_file_name(format!("{stem}_variables"));
         let plan = Plan::new(&self.graph.parameters, data_file_size);
+        let old = DataNames::in_folder(&folder)?;
+        let first = old.following(plan.files.len(), &folder)?;
         let name = |file: usize| format!("data_{}", first + file as u64);
-        let location = |file: usize| format!("{}_variables/{}", stem.to_string_lossy(), name(file));
-        let pieces = encode_model(self, Some(&plan.externals(location, self.graph.parameters.len())))?;
-        let new: Vec<PathBuf> = (0..plan.files.len()).map(|file| folder.join(name(file))).collect();
-        let written = plan.write(&new, options).and_then(|()| write_graph(&graph_file, &pieces, options));
+        let location = |file: usize| format!("{stem}_variables/{}", name(file));
+        let externals = plan.externals(location, self.graph.parameters.len());
+        let pieces = pieces_of(self, Some(&externals), &graph)?;
+        make_folder(&folder)?;
+        let data: Vec<PathBuf> = (0..plan.files.len()).map(|file| folder.join(name(file))).collect();
+        let written = plan.write(&data, options).and_then(|()| sync(&folder));
+        let written = written.and_then(|()| write_graph(&graph, &pieces, options));
         if written.is_err() {
-            new.iter().for_each(|path| drop(fs::remove_file(path)));
+            data.iter().for_each(|path| drop(fs::remove_file(path)));
         }
         written?;
-        old.iter().try_for_each(|(_, path)| fs::remove_file(path).map_err(|e| fail(path, "remove", e)))?;
-        Ok(graph_file)
+        // The new graph has its name: from here on, an error must not remove what it refers to.
+        sync(folder_of(&graph))?;
+        old.files.iter().try_for_each(|path| fs::remove_file(path).map_err(|e| fail(path, "remove", e)))?;
+        Ok(Saved { graph, data })
+    }
+}
+
+/// The graph file's bytes.
+fn pieces_of(model: &Model, external: Option<&[External]>, path: &Path) -> Result<Pieces> {
+    let pieces = encode_model(model, external)?;
+    match pieces.len() {
+        ..=MESSAGE_LIMIT => Ok(pieces),
+        size => Err(Error::TooLarge { file: path.to_owned(), size: size as u64 }),
     }
 }
 
@@ -239,14 +261,11 @@ impl Sink<'_> {
 }
 
 fn write_graph(path: &Path, pieces: &Pieces, options: &SaveOptions) -> Result<()> {
-    if pieces.len() > MESSAGE_LIMIT {
-        return Err(Error::TooLarge { file: path.to_owned(), size: pieces.len() as u64 });
-    }
     let slices: Vec<&[u8]> = pieces.iter().map(|piece| &**piece).collect();
     write_file(path, options, |sink| sink.section(&slices))
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file whole or not at all; its name lasts once the folder is synchronised.
 fn write_file(
     path: &Path,
     options: &SaveOptions,
@@ -291,10 +310,7 @@ impl Temporary {
                 fail(path, "write", error)
             })?;
         }
-        // The new name is in the folder's own data.
-        let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-        let synced = File::open(folder).and_then(|folder| folder.sync_all());
-        synced.map_err(|error| fail(folder, "synchronise", error))
+        Ok(())
     }
 }
 
@@ -304,6 +320,16 @@ impl Drop for Temporary {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
+}
+
+/// Makes new names in a folder outlast a crash: they are in the folder's own data.
+fn sync(folder: &Path) -> Result<()> {
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| fail(folder, "synchronise", error))
 }
 
 /// Makes a folder, or finds that one is there, and not a link to one.
@@ -320,23 +346,58 @@ fn make_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// The data files in a folder, with their numbers.
-fn data_files(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|error| fail(folder, "list", error))? {
-        let entry = entry.map_err(|error| fail(folder, "list", error))?;
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix("data_")?.parse().ok());
-        files.extend(number.map(|number| (number, entry.path())));
-    }
-    Ok(files)
+/// What bears the name of a data file in a folder.
+#[derive(Default)]
+struct DataNames {
+    /// The highest number, be it that of a file or of something else.
+    last: Option<u64>,
+    /// Regular files.
+    files: Vec<PathBuf>,
 }
 
-/// `NAME` of `NAME.mindir` or `NAME_graph.mindir`.
-fn stem(path: &Path) -> &OsStr {
-    let stem = path.file_stem().unwrap_or_default();
-    let short = stem.to_str().and_then(|stem| stem.strip_suffix("_graph"));
-    short.filter(|short| !short.is_empty()).map_or(stem, OsStr::new)
+impl DataNames {
+    fn in_folder(folder: &Path) -> Result<Self> {
+        let mut names = DataNames::default();
+        let entries = match fs::read_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+            entries => entries.map_err(|error| fail(folder, "list", error))?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(|error| fail(folder, "list", error))?;
+            let Some(number) = entry.file_name().to_str().and_then(data_number) else { continue };
+            names.last = names.last.max(Some(number));
+            if entry.file_type().map_err(|error| fail(folder, "list", error))?.is_file() {
+                names.files.push(entry.path());
+            }
+        }
+        Ok(names)
+    }
+
+    /// The first of so many numbers that are not in use, so that the model that is there stays whole.
+    fn following(&self, count: usize, folder: &Path) -> Result<u64> {
+        let first = self.last.map_or(Some(0), |last| last.checked_add(1));
+        first.filter(|first| first.checked_add(count as u64).is_some()).ok_or_else(|| {
+            let last = self.last.unwrap_or_default();
+            let reason = format!("there is no room for numbers above data_{last}; remove it");
+            fail(folder, "write to", io::Error::other(reason))
+        })
+    }
+}
+
+/// The number in the name of a data file, if it is one that is written here.
+fn data_number(name: &str) -> Option<u64> {
+    let number: u64 = name.strip_prefix("data_")?.parse().ok()?;
+    (name == format!("data_{number}")).then_some(number)
+}
+
+/// `NAME` of `NAME.mindir` or `NAME_graph.mindir`. The graph file holds it, as text.
+fn stem(path: &Path) -> Result<&str> {
+    let stem = path.file_stem().and_then(OsStr::to_str).filter(|stem| text::bytes(stem) == stem.as_bytes());
+    let Some(stem) = stem else {
+        let reason = "the name of a model with separate weights has to be UTF-8";
+        return Err(fail(path, "write", io::Error::new(io::ErrorKind::InvalidInput, reason)));
+    };
+    Ok(stem.strip_suffix("_graph").filter(|short| !short.is_empty()).unwrap_or(stem))
 }
 
 fn fail(path: &Path, action: &'static str, source: io::Error) -> Error {

@@ -418,6 +418,33 @@ fn weights_may_come_from_anywhere() {
 }
 
 #[test]
+fn a_file_is_read_once_however_it_is_written() {
+    let weight = |(name, location): (&str, &str)| {
+        let external = ExternalDataProto {
+            location: text(location),
+            offset: Some(64),
+            length: Some(8),
+            ..Default::default()
+        };
+        encode(&TensorProto {
+            name: text(name),
+            raw_data: None,
+            external_data: Some(encode(&external)),
+            ..weight()
+        })
+    };
+    let parameter = [("g:w", "v/data_0"), ("g:u", "v//data_0"), ("g:v", "v/./data_0")].map(weight).to_vec();
+    let asked = std::cell::RefCell::new(Vec::new());
+    let files = |location: &str| {
+        asked.borrow_mut().push(location.to_owned());
+        Ok(Bytes::from([&[1], &[0; 71][..]].concat()))
+    };
+    let bytes = encode(&model_of(&GraphProto { parameter, ..graph() }));
+    Model::from_bytes_with(bytes, "m", &OpenOptions::new(), &files).unwrap();
+    assert_eq!(*asked.borrow(), ["v/data_0"]);
+}
+
+#[test]
 fn files_can_be_read_ahead_and_locked() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.mindir");

@@ -57,7 +57,7 @@ impl WeightFiles for Beside<'_> {
         if !resolved.starts_with(folder(self.graph_file).canonicalize()?) {
             return Err(io::Error::other("a link leads out of the model's folder"));
         }
-        file::map(&path, self.options).map_err(|error| io::Error::other(error.to_string()))
+        file::map(&resolved, self.options).map_err(|error| io::Error::other(error.to_string()))
     }
 
     fn list(&self, name: &str) -> io::Result<Vec<String>> {
@@ -112,12 +112,11 @@ impl<'a> Weights<'a> {
     }
 
     fn file(&mut self, place: &Place<'_>, location: &str) -> Result<Bytes> {
+        let Some(location) = &plain(location) else {
+            return Err(place.external(location, "not a path below the model's folder"));
+        };
         if let Some(data) = self.read.get(location) {
             return Ok(data.clone());
-        }
-        let plain = Path::new(location).components().all(|part| matches!(part, Component::Normal(_)));
-        if location.is_empty() || !plain {
-            return Err(place.external(location, "not a path below the model's folder"));
         }
         let data = self.files.read(location);
         let data = data.map_err(|error| place.external(location, error.to_string()))?;
@@ -163,6 +162,16 @@ impl<'a> Weights<'a> {
     fn path(&self, location: &str) -> PathBuf {
         folder(self.graph_file).join(location)
     }
+}
+
+/// A location with one slash between its parts; `None` if it may lead elsewhere than below the model's folder.
+fn plain(location: &str) -> Option<String> {
+    let part = |part| match part {
+        Component::Normal(name) => name.to_str(),
+        _ => None,
+    };
+    let parts = Path::new(location).components().map(part).collect::<Option<Vec<_>>>()?;
+    (!parts.is_empty()).then(|| parts.join("/"))
 }
 
 fn folder(graph_file: &Path) -> &Path {

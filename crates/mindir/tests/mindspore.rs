@@ -64,7 +64,7 @@ fn save_options(i: usize) -> (SaveOptions, Option<Mode>) {
 /// Writes a model in the i-th way and describes it for the script.
 fn case(model: &Model, name: &str, npz: &Path, dtypes: &[&str], folder: &Path, i: usize) -> Json {
     let (options, mode) = save_options(i);
-    let file = model.save(folder.join(format!("m{i}.mindir")), &options).unwrap();
+    let file = model.save(folder.join(format!("m{i}.mindir")), &options).unwrap().graph;
     json!({
         "name": format!("{name} {:?} {mode:?}", options.layout), "file": file, "original": null, "npz": npz, "dtypes": dtypes,
         "key": KEY, "mode": mode.map(Mode::name),

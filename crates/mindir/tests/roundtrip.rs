@@ -149,7 +149,7 @@ proptest! {
             let key = Key::new(b"0123456789abcdef");
             (save, open) = (save.encrypt(mode, key.clone()), open.key(key));
         }
-        let graph_file = model.save(folder.path().join("net.mindir"), &save).unwrap();
+        let graph_file = model.save(folder.path().join("net.mindir"), &save).unwrap().graph;
         let mut read = Model::open(graph_file, &open).unwrap();
         prop_assert_eq!(read.encryption.take(), mode);
         prop_assert_eq!(read, model);

@@ -16,6 +16,7 @@ pub(super) fn compare(a: &Model, b: &Model, difference: &mut Difference) {
         false => Only::of(names(a), names(b)),
     };
     let (a, b) = (Named::of(a), Named::of(b));
+    difference.outputs = outputs(&a, &b);
     difference.scopes = Only::of(a.scopes(), b.scopes());
     let missing = |from: &Named<'_>, other: &Named<'_>| -> Vec<String> {
         from.order.iter().filter(|key| !other.nodes.contains_key(*key)).cloned().collect()
@@ -131,15 +132,48 @@ impl<'a> Named<'a> {
     }
 }
 
+/// Outputs by what they are: their own names hold the numbers of nodes.
+fn outputs(a: &Named<'_>, b: &Named<'_>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (number, (graph, other)) in a.model.graphs().zip(b.model.graphs()).enumerate() {
+        let prefix = if number == 0 { String::new() } else { format!("function {number}: ") };
+        for i in 0..graph.outputs.len().max(other.outputs.len()) {
+            let (x, y) = (graph.outputs.get(i), other.outputs.get(i));
+            let what = format!("{prefix}output {i}");
+            changes.extend(operand_change(&what, (a, x.map(|x| &*x.symbol)), (b, y.map(|y| &*y.symbol))));
+            if let (Some(x), Some(y)) = (x, y) {
+                changes.extend(type_change(&format!("type of {what}"), x.ty.as_ref(), y.ty.as_ref()));
+            }
+        }
+    }
+    changes
+}
+
 fn node_changes(a: &Named<'_>, node: &Node, b: &Named<'_>, other: &Node) -> Vec<Change> {
     let mut changes = Vec::new();
     changes.extend(change("operator", Some(a.operator(node)), Some(b.operator(other))));
-    if !is_function(node.ty.as_ref()) || !is_function(other.ty.as_ref()) {
-        changes.extend(change("type", Some(type_text(node.ty.as_ref())), Some(type_text(other.ty.as_ref()))));
+    if let (Some(x), Some(y)) = (closure(node), closure(other)) {
+        changes.extend(operand_change("called function", (a, Some(x)), (b, Some(y))));
     }
+    changes.extend(type_change("type", node.ty.as_ref(), other.ty.as_ref()));
     attributes(node, other, &mut changes);
     operands(a, node, b, other, &mut changes);
     changes
+}
+
+/// The symbol of the function that a node calls, if it has to be evaluated.
+fn closure(node: &Node) -> Option<&str> {
+    match &node.kind {
+        NodeKind::Call(Callee::Closure(symbol)) => Some(symbol),
+        _ => None,
+    }
+}
+
+fn type_change(what: &str, a: Option<&Type>, b: Option<&Type>) -> Option<Change> {
+    if is_function(a) && is_function(b) {
+        return None;
+    }
+    change(what, Some(type_text(a)), Some(type_text(b)))
 }
 
 /// Types of functions hold symbols, which are numbered anew.
@@ -165,20 +199,26 @@ fn attributes(a: &Node, b: &Node, changes: &mut Vec<Change>) {
 fn operands(a: &Named<'_>, node: &Node, b: &Named<'_>, other: &Node, changes: &mut Vec<Change>) {
     for i in 0..node.inputs.len().max(other.inputs.len()) {
         let (x, y) = (node.inputs.get(i), other.inputs.get(i));
-        let constants = (x.and_then(|x| a.constant(x)), y.and_then(|y| b.constant(y)));
-        if let (Some(x), Some(y)) = constants
-            && same(Some(x), Some(y))
-        {
-            continue;
-        }
-        let is_constant = constants.0.is_some() && constants.1.is_some();
-        let (x, y) = (x.map(|x| a.operand(x)), y.map(|y| b.operand(y)));
-        let functions =
-            |text: &Option<String>| text.as_ref().is_some_and(|text| text.starts_with("function "));
-        if x != y || is_constant && !functions(&x) {
-            changes.push(Change { what: format!("operand {i}"), a: x, b: y });
-        }
+        changes.extend(operand_change(&format!("operand {i}"), (a, x.map(|x| &**x)), (b, y.map(|y| &**y))));
     }
+}
+
+/// A change, if symbols of two models do not stand for the same.
+fn operand_change(
+    what: &str,
+    (a, x): (&Named<'_>, Option<&str>),
+    (b, y): (&Named<'_>, Option<&str>),
+) -> Option<Change> {
+    let constants = (x.and_then(|x| a.constant(x)), y.and_then(|y| b.constant(y)));
+    if let (Some(x), Some(y)) = constants
+        && same(Some(x), Some(y))
+    {
+        return None;
+    }
+    let is_constant = constants.0.is_some() && constants.1.is_some();
+    let (x, y) = (x.map(|x| a.operand(x)), y.map(|y| b.operand(y)));
+    let functions = |text: &Option<String>| text.as_ref().is_some_and(|text| text.starts_with("function "));
+    (x != y || is_constant && !functions(&x)).then(|| Change { what: what.to_owned(), a: x, b: y })
 }
 
 /// Whether values are equal; a NaN equals a NaN.

@@ -10,7 +10,7 @@ use crate::table::{FAINT, HEADING, ONLY_A, ONLY_B};
 pub(super) fn text(difference: &Difference) -> String {
     let mut text = String::new();
     let out = &mut text;
-    section(out, "Versions", difference.header.iter().map(changed));
+    section(out, "Header", difference.header.iter().map(changed));
     section(out, "Inputs", difference.inputs.iter().map(changed));
     section(out, "Outputs", difference.outputs.iter().map(changed));
     let counts = difference.operators.iter();

@@ -48,6 +48,7 @@ pub(crate) fn join(path: &Path, rank: usize, size: usize, timeout: Duration) -> 
         {
             break region;
         }
+        meeting.check_deadline()?;
     };
     let result = meeting.wait(&region);
     if let Err(error) = &result {
@@ -73,6 +74,7 @@ pub(crate) fn close(path: &Path, rank: usize, size: usize, reason: &str) -> Resu
             region.word(header::CLOSED).store(1, Ordering::Release);
             return Ok(());
         }
+        meeting.check_deadline()?;
     }
 }
 
@@ -170,7 +172,8 @@ impl Meeting<'_> {
         }
         sign_in(region, self.rank);
         if region.word(header::JOINED).fetch_add(1, Ordering::AcqRel) + 1 == self.size as u32 {
-            self.unlink();
+            // The ranks can do without; the next job at this path replaces the file.
+            let _ = self.unlink();
             ready(region).publish(1);
         }
         Ok(true)
@@ -190,6 +193,9 @@ impl Meeting<'_> {
                 Ok(()) => return Ok(Lock(file)),
                 Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < self.deadline => {
                     std::thread::sleep(Duration::from_micros(200));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(self.timed_out("another process keeps it locked"));
                 }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(self.io("cannot lock", error)),
@@ -253,7 +259,7 @@ impl Meeting<'_> {
         let alive = |rank: usize| loss(region, rank, |_| process_of(region, rank).is_ok()).is_none();
         let is_fresh = present.is_empty() && size == self.size;
         if !is_fresh && !present.iter().any(|&rank| alive(rank)) {
-            self.unlink();
+            self.unlink().map_err(|e| self.io("cannot remove what a dead job left:", e))?;
             return Ok(false);
         }
         if size != self.size {
@@ -328,13 +334,30 @@ impl Meeting<'_> {
             && self.is_named(file)
             && !is_closed(region)
         {
-            self.unlink();
+            // There is another error to report.
+            let _ = self.unlink();
         }
     }
 
-    fn unlink(&self) {
-        // What is not there any more needs no removing.
-        let _ = std::fs::remove_file(self.path);
+    /// Removes the file's name; one that is not there any more needs no removing.
+    fn unlink(&self) -> std::io::Result<()> {
+        match std::fs::remove_file(self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    fn check_deadline(&self) -> Result<()> {
+        match Instant::now() < self.deadline {
+            true => Ok(()),
+            false => Err(self.timed_out("others replace it all the time")),
+        }
+    }
+
+    fn timed_out(&self, why: &str) -> Error {
+        let missing = (0..self.size).filter(|&rank| rank != self.rank).collect();
+        let detail = format!("this rank could not enter {}: {why}", self.path.display());
+        Error::Timeout { missing, waited: self.timeout, operation: joining(), detail }
     }
 
     fn io(&self, what: &str, error: impl Into<std::io::Error>) -> Error {
