@@ -7,8 +7,8 @@ use super::call::Call;
 use super::item::Item;
 use super::ops::{
     arith, attention, cache, collective, compare, conv, conv3d, create, detection, diagonal, elementwise,
-    index, inplace, linear, moe, norm, pool, products, quant, reduce, resize, sample, scalar, scatter, shape,
-    slice, solve, space, state, stats,
+    halo, index, inplace, linear, moe, norm, pool, products, quant, reduce, resize, sample, scalar, scatter,
+    shape, slice, solve, space, state, stats,
 };
 use crate::Result;
 use crate::ir::ValueId;
@@ -281,7 +281,7 @@ const TABLE: &[(&str, Lowering)] = &[
     ("CollectiveScatter", C(collective::scatter)), ("Send", C(collective::send)),
     ("Receive", C(collective::receive)), ("AlltoAll", C(collective::all_to_all)), ("AllToAll", C(collective::all_to_all)),
     ("Barrier", C(collective::barrier)), ("BatchISendIRecv", C(collective::batch)),
-    ("AllGatherV", C(collective::all_gather_v)),
+    ("AllGatherV", C(collective::all_gather_v)), ("NeighborExchangeV2", C(halo::neighbor_exchange_v2)),
 
     // More functions of tensors.
     ("AddV2", B(Binary::Add)), ("AddcmulExt", V(elementwise::addcmul)), ("AddcdivExt", V(elementwise::addcdiv)),

@@ -129,7 +129,7 @@ const UNSUPPORTED: &[(&str, &[&str])] = &[
         "MatrixSetDiag", "MatrixSetDiagV3",
     ]),
     ("AlltoAll", &[
-        "AlltoAllV", "AlltoAllVC", "NeighborExchange", "NeighborExchangeV2",
+        "AlltoAllV", "AlltoAllVC", "NeighborExchange",
     ]),
     ("BatchNorm", &[
         "BatchNormElemt", "BatchNormGatherStatsWithCounts", "BatchNormStats", "FusedBatchNormEx",

@@ -193,7 +193,11 @@ fn apply(call: &mut Call, kind: CollectiveKind, x: ValueId) -> Result<ValueId> {
     call.emit.op(Op::Collective(op), &[x])
 }
 
-fn collective(call: &mut Call, kind: CollectiveKind, receives: Option<TensorSpec>) -> Result<Collective> {
+pub(super) fn collective(
+    call: &mut Call,
+    kind: CollectiveKind,
+    receives: Option<TensorSpec>,
+) -> Result<Collective> {
     let group = match call.attribute("group") {
         Some(Item::Text(group)) => group,
         _ => return Err(call.invalid("group is missing")),

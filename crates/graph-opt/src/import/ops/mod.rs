@@ -11,6 +11,7 @@ pub(super) mod create;
 pub(super) mod detection;
 pub(super) mod diagonal;
 pub(super) mod elementwise;
+pub(super) mod halo;
 pub(super) mod index;
 pub(super) mod inplace;
 pub(super) mod linear;
