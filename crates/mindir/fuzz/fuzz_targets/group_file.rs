@@ -1,9 +1,6 @@
-//! Any bytes are a group file or an error.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use mslite_mindir::{Bytes, GroupFile};
+#[path = "../targets.rs"]
+mod targets;
 
-fuzz_target!(|data: &[u8]| {
-    let _ = GroupFile::from_bytes(Bytes::copy_from_slice(data), "groups.pb");
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::group_file(data));
