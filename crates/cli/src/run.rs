@@ -18,8 +18,8 @@ use crate::fill::Fill;
 use crate::launch::{MARKED_VARIABLE, start};
 use crate::report::{Timing, outputs_as_json, outputs_as_text};
 
-/// Most ranks of a world of mslite-collective.
-const MAX_RANKS: i64 = 128;
+/// Most ranks of a world.
+const MAX_RANKS: i64 = mslite_collective::MAX_RANKS as i64;
 
 /// Bounds of --timeout, in seconds: a millisecond, and a year.
 const MIN_TIMEOUT: f64 = 1e-3;

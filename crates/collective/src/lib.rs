@@ -17,5 +17,5 @@ pub use error::{Error, Result};
 pub use group::{Group, GroupName, WORLD_GROUP, is_world_group};
 pub use op::{CollectiveKind, CollectiveOp, ParseOpError, Reduction};
 pub use rendezvous::{JoinOptions, Rendezvous};
-pub use shared::SEND_CAPACITY;
+pub use shared::{MAX_RANKS, SEND_CAPACITY};
 pub use world::World;

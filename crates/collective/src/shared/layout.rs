@@ -2,7 +2,7 @@
 //! each group gets its channel. Pages that nobody touches cost nothing.
 
 /// Most ranks of a world.
-pub(crate) const MAX_RANKS: usize = 128;
+pub const MAX_RANKS: usize = 128;
 /// Most groups of a world, that of all ranks included.
 pub(crate) const MAX_GROUPS: usize = 64;
 /// Longest name of a group, in bytes.

@@ -15,6 +15,7 @@ mod wait;
 
 pub(crate) use channel::SharedGroup;
 pub(crate) use join::{close, is_rendezvous, join, threads};
+pub use layout::MAX_RANKS;
 pub(crate) use layout::footprint;
 pub(crate) use member::Member;
 pub(crate) use memory::Span;
