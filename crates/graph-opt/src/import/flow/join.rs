@@ -7,9 +7,9 @@ use mslite_tensor::{DType, Tensor, TensorSpec};
 use super::super::item::{Binding, Item};
 use super::super::walk::Importer;
 use super::leaves::{flatten, rebuild, same, same_pattern};
-use super::{Outcome, Scope, Target, Way};
+use super::{Outcome, Scope, Target, Way, table_lookup};
 use crate::Result;
-use crate::ir::op::{Gather, If, Op};
+use crate::ir::op::{If, Op};
 use crate::ir::{Nested, ValueId};
 
 /// One way of a branch, cut out.
@@ -253,11 +253,8 @@ impl<'m> Importer<'m> {
             None => part.nested.constant(Tensor::scalar(numbers[0])),
             Some(which) => {
                 let which = part.nested.read(self.emit.builder.graph(), which);
-                let len = numbers.len();
-                let table =
-                    Tensor::from_vec(numbers, &[len]).map_err(|e| self.emit.invalid(e.to_string()))?;
+                let (op, table) = table_lookup(&self.emit, numbers)?;
                 let table = part.nested.constant(table);
-                let op = Op::Gather(Gather { axis: 0, batch_dims: 0 });
                 part.nested.push1(op, &[table, which], &self.emit.origin)?
             }
         };

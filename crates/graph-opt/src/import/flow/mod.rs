@@ -13,12 +13,13 @@ mod turns;
 use std::sync::Arc;
 
 use mslite_mindir::{Callee, NodeKind};
-use mslite_tensor::{DType, Dim};
+use mslite_tensor::{DType, Dim, Tensor};
 
+use super::emit::Emitter;
 use super::item::{Binding, Choice, Closure, Item, last};
 use super::walk::Importer;
 use crate::Result;
-use crate::ir::op::Op;
+use crate::ir::op::{Binary, Gather, Op};
 use crate::ir::{MAX_NESTING, Mark, ValueId};
 
 pub(super) use tails::Tails;
@@ -194,7 +195,7 @@ impl<'m> Importer<'m> {
             return Err(self.emit.invalid("several ways, but none is chosen"));
         };
         let chosen = self.emit.int_scalar(at as i64, DType::I32)?;
-        let condition = self.emit.binary(crate::ir::op::Binary::Equal, which, chosen)?;
+        let condition = self.emit.binary(Binary::Equal, which, chosen)?;
         let way = ways.remove(at);
         let then = self.part("then", |cx| {
             let way = cx.adopt(way)?;
@@ -311,6 +312,13 @@ impl<'m> Importer<'m> {
 fn handed_over(closure: &Closure, operands: Vec<Binding>) -> Outcome {
     let values = closure.bound.iter().cloned().chain(operands).collect();
     Outcome::one(Target::Call(closure.graph), values)
+}
+
+/// The operation that looks a number up in a table, and the table.
+fn table_lookup(emit: &Emitter, table: Vec<i32>) -> Result<(Op, Tensor)> {
+    let len = table.len();
+    let table = Tensor::from_vec(table, &[len]).map_err(|e| emit.invalid(e.to_string()))?;
+    Ok((Op::Gather(Gather { axis: 0, batch_dims: 0 }), table))
 }
 
 /// Numbers of ways when way `at` is left out of `count`.

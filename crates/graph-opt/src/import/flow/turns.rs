@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mslite_tensor::{DType, Tensor, TensorSpec};
+use mslite_tensor::{DType, TensorSpec};
 
 use super::super::item::{Binding, Item};
 use super::super::walk::Importer;
 use super::join::{Joined, JoinedWay, Leaf};
 use super::leaves::{flatten, rebuild, same, same_pattern};
-use super::{Outcome, Scope, Target, without};
+use super::{Outcome, Scope, Target, table_lookup, without};
 use crate::ir::ValueId;
-use crate::ir::op::{Binary, Gather, Loop, Op};
+use crate::ir::op::{Binary, Loop, Op};
 use crate::{Error, Result};
 
 /// What changes from turn to turn.
@@ -241,9 +241,8 @@ impl<'m> Importer<'m> {
 
     /// A number looked up in a table.
     pub(super) fn looked_up(&mut self, which: ValueId, table: Vec<i32>) -> Result<ValueId> {
-        let len = table.len();
-        let table = Tensor::from_vec(table, &[len]).map_err(|e| self.emit.invalid(e.to_string()))?;
+        let (op, table) = table_lookup(&self.emit, table)?;
         let table = self.emit.builder.constant("", table);
-        self.emit.op(Op::Gather(Gather { axis: 0, batch_dims: 0 }), &[table, which])
+        self.emit.op(op, &[table, which])
     }
 }
