@@ -8,8 +8,8 @@ use mslite_tensor::{Buffer, DType, HostSpan, TensorSpec, num_elements};
 
 use crate::crew::Team;
 
-pub(crate) use views::Args;
 use views::bytes_of;
+pub(crate) use views::{Args, copy_bytes};
 
 /// Part of a span: `offset..offset + len`, in bytes, of the span numbered `base`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +94,15 @@ fn host_span(buffer: &dyn Buffer) -> Result<HostSpan> {
             Err(Error::new(ErrorKind::InvalidArgument, reason))
         }
     }
+}
+
+/// The numbers in a buffer of i64.
+///
+/// # Errors
+/// `InvalidArgument` when its bytes are not in host memory.
+pub(crate) fn read_ints(buffer: &dyn Buffer) -> Result<Vec<i64>> {
+    let span = host_span(buffer)?;
+    Ok(bytes_of(&span).chunks_exact(8).map(bytemuck::pod_read_unaligned).collect())
 }
 
 /// Where a kernel reads and writes. What it writes overlaps nothing else.
@@ -206,7 +215,9 @@ mod views {
 
     use smallvec::{SmallVec, smallvec};
 
-    use super::{DType, HostSpan, Operands, Place, Pod, Spans, Team};
+    use super::{
+        Buffer, DType, Error, ErrorKind, HostSpan, Operands, Place, Pod, Result, Spans, Team, host_span,
+    };
 
     /// What a kernel gets: its operands, its results, scratch memory, and the threads.
     pub(crate) struct Args<'a> {
@@ -303,6 +314,22 @@ mod views {
             let ptr = unsafe { span.ptr.add(place.offset) };
             HostSpan { ptr, len: place.len }
         }
+    }
+
+    /// Copies the bytes of a buffer to another one.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when bytes are not in host memory, or of another number.
+    pub(crate) fn copy_bytes(from: &dyn Buffer, to: &dyn Buffer) -> Result<()> {
+        let (from, to) = (host_span(from)?, host_span(to)?);
+        if from.len != to.len {
+            let reason = format!("{} bytes do not fit an output of {}", from.len, to.len);
+            return Err(Error::new(ErrorKind::InvalidArgument, reason));
+        }
+        // SAFETY: both spans are live by `Buffer`'s contract, which also keeps all others away while the run is
+        // enqueued; `copy` allows that they are the same.
+        unsafe { std::ptr::copy(from.ptr.as_ptr(), to.ptr.as_ptr(), from.len) };
+        Ok(())
     }
 
     /// The bytes of an input's span.

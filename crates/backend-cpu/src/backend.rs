@@ -9,7 +9,7 @@ use mslite_runtime::{
 use mslite_tensor::{Buffer, DType, HostBuffer, HostStream, Stream, TensorSpec};
 
 use crate::crew::{Crew, Team};
-use crate::execution::{CpuExecutable, Shared};
+use crate::execution::Shared;
 use crate::kernels::{extents_refusal, refusal};
 
 /// The CPU of this machine, as a backend with one device.
@@ -73,7 +73,7 @@ impl Device for CpuDevice {
             let node = region.node(node);
             return Err(Error::new(ErrorKind::Unsupported, reason).with("node", &node.origin));
         }
-        Ok(Arc::new(Shared(Arc::new(CpuExecutable::compile(region, &self.crews)?))))
+        Ok(Arc::new(Shared::compile(region, &self.crews)?))
     }
 
     fn load(&self, _blob: &[u8]) -> Result<Arc<dyn Executable>> {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use mslite_graph_opt::ir::{Def, Node};
+use mslite_collective::CollectiveOp;
+use mslite_graph_opt::ir::{Def, Node, Port};
 use mslite_graph_opt::{Graph, GraphBuilder, NodeId, Op, specialise_within};
 use mslite_runtime::{Error, ErrorKind, Executable, Execution, Groups, Result, Signature};
 use mslite_tensor::{Bindings, Buffer, Dims, Stream, TensorSpec};
@@ -11,34 +12,124 @@ use crate::arena::{Args, Memory, Spans};
 use crate::backend::Crews;
 use crate::constants::Constants;
 use crate::crew::Team;
-use crate::kernels::communicator;
+use crate::kernels::{Type, communicator};
 use crate::plan::{Bases, Plan, Planner, Source, Step, check_stateless};
+use crate::stages::{StagedExecution, Stages};
 
-/// A compiled region.
+/// A compiled region all of whose extents follow from those of its inputs, and from symbols known from outside.
 #[derive(Debug)]
 pub(crate) struct CpuExecutable {
-    signature: Signature,
-    names: Names,
+    interface: Interface,
     /// The region, in which constants are inputs, so that it does not keep their bytes.
     graph: Graph,
     sources: Vec<Source>,
     constants: Constants,
     bases: Bases,
     /// By node: the graphs inside its operation.
-    bodies: Vec<Vec<Arc<CpuExecutable>>>,
+    bodies: Vec<Vec<Compiled>>,
     crews: Arc<Crews>,
 }
 
-/// Names of the inputs and outputs, for messages.
+/// Types of the inputs and outputs, and their names for messages.
 #[derive(Debug)]
-struct Names {
+struct Interface {
+    signature: Signature,
     inputs: Vec<String>,
     outputs: Vec<String>,
 }
 
-/// The state shared with its callers.
+impl Interface {
+    fn of(region: &Graph) -> Self {
+        let names = |ports: &[Port]| ports.iter().map(|port| port.name.clone()).collect();
+        Interface {
+            signature: Signature::of(region),
+            inputs: names(region.inputs()),
+            outputs: names(region.outputs()),
+        }
+    }
+
+    fn check_inputs(&self, inputs: &[&dyn Buffer]) -> Result<()> {
+        check_count("inputs", inputs.len(), self.inputs.len())?;
+        inputs.iter().zip(&self.signature.inputs).zip(&self.inputs).try_for_each(|((buffer, spec), name)| {
+            let ranks_differ = spec.shape.rank().is_some_and(|rank| rank != buffer.dims().len());
+            if buffer.dtype() != spec.dtype || ranks_differ {
+                return Err(misfit("input", name, *buffer, &spec.to_string()));
+            }
+            Ok(())
+        })
+    }
+
+    fn check_outputs(&self, outputs: &[&dyn Buffer], expected: &[Type]) -> Result<()> {
+        check_count("outputs", outputs.len(), expected.len())?;
+        outputs.iter().zip(expected).zip(&self.outputs).try_for_each(|((buffer, expected), name)| {
+            if buffer.dtype() != expected.dtype || buffer.dims() != &expected.dims[..] {
+                let spec = TensorSpec::fixed(expected.dtype, &expected.dims);
+                return Err(misfit("output", name, *buffer, &spec.to_string()));
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A region, compiled.
+#[derive(Debug, Clone)]
+pub(crate) enum Compiled {
+    /// All extents follow from those of the inputs.
+    Whole(Arc<CpuExecutable>),
+    /// Some extents follow from data.
+    Staged(Arc<Stages>),
+}
+
+impl Compiled {
+    /// # Errors
+    /// `Unsupported` for a node that no kernel evaluates, `OutOfMemory`.
+    pub(crate) fn compile(region: &Graph, crews: &Arc<Crews>) -> Result<Self> {
+        Ok(match region.bound_symbols().is_empty() {
+            true => Compiled::Whole(Arc::new(CpuExecutable::compile(region, crews)?)),
+            false => Compiled::Staged(Arc::new(Stages::compile(region, crews)?)),
+        })
+    }
+
+    /// The state of a caller; `known` are values of symbols that are known from outside.
+    pub(crate) fn caller(&self, groups: &Groups, known: Bindings) -> Caller {
+        match self {
+            Compiled::Whole(executable) => {
+                Caller::Whole(CpuExecution::new(executable.clone(), groups.clone(), known))
+            }
+            Compiled::Staged(stages) => Caller::Staged(StagedExecution::new(stages.clone(), groups, known)),
+        }
+    }
+}
+
+/// The state of one caller of a region.
 #[derive(Debug)]
-pub(crate) struct Shared(pub(crate) Arc<CpuExecutable>);
+pub(crate) enum Caller {
+    Whole(CpuExecution),
+    Staged(StagedExecution),
+}
+
+impl Caller {
+    /// Makes the plan for these extents, unless it is there, or extents that follow from data must be known before.
+    pub(crate) fn prepare<'d>(&mut self, dims: impl Iterator<Item = &'d [usize]> + Clone) -> Result<()> {
+        match self {
+            Caller::Whole(execution) => execution.prepare(dims),
+            Caller::Staged(_) => Ok(()),
+        }
+    }
+
+    /// Runs as a part of another run, on its threads, for the extents that were prepared.
+    pub(crate) fn run(
+        &mut self,
+        inputs: &[&dyn Buffer],
+        outputs: &[&dyn Buffer],
+        team: &Team<'_>,
+    ) -> Result<()> {
+        match self {
+            Caller::Whole(execution) => execution.run(inputs, outputs, team),
+            Caller::Staged(execution) => execution.run(inputs, outputs, team),
+        }
+    }
+}
 
 impl CpuExecutable {
     /// # Errors
@@ -46,15 +137,12 @@ impl CpuExecutable {
     pub(crate) fn compile(region: &Graph, crews: &Arc<Crews>) -> Result<Self> {
         check_stateless(region)?;
         let constants = Constants::prepare(region, crews.threads())?;
-        let bodies = |op: &Op| -> Result<Vec<_>> {
-            op.bodies().map(|body| Ok(Arc::new(CpuExecutable::compile(body, crews)?))).collect()
-        };
+        let bodies =
+            |op: &Op| -> Result<Vec<_>> { op.bodies().map(|body| Compiled::compile(body, crews)).collect() };
         let bodies = region.nodes().map(|(_, node)| bodies(&node.op)).collect::<Result<_>>()?;
         let (graph, sources) = without_constants(region, &constants)?;
-        let name = |ports: &[mslite_graph_opt::ir::Port]| ports.iter().map(|p| p.name.clone()).collect();
         Ok(CpuExecutable {
-            signature: Signature::of(region),
-            names: Names { inputs: name(region.inputs()), outputs: name(region.outputs()) },
+            interface: Interface::of(region),
             graph,
             sources,
             bases: Bases::new(constants.values().len(), region.inputs().len()),
@@ -154,22 +242,82 @@ fn push_through<'a>(
     Ok(())
 }
 
+/// A region as others see it.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    interface: Arc<Interface>,
+    compiled: Compiled,
+    /// Its exchanges, each with its node.
+    exchanges: Vec<(CollectiveOp, Arc<str>)>,
+    crews: Arc<Crews>,
+}
+
+impl Shared {
+    /// # Errors
+    /// As [`Compiled::compile`].
+    pub(crate) fn compile(region: &Graph, crews: &Arc<Crews>) -> Result<Self> {
+        let exchanges = region.nodes_within().filter_map(|(_, node)| match &node.op {
+            Op::Collective(collective) => Some((collective.op.clone(), node.origin.clone())),
+            _ => None,
+        });
+        Ok(Shared {
+            interface: Arc::new(Interface::of(region)),
+            exchanges: exchanges.collect(),
+            compiled: Compiled::compile(region, crews)?,
+            crews: crews.clone(),
+        })
+    }
+}
+
 impl Executable for Shared {
     fn signature(&self) -> &Signature {
-        &self.0.signature
+        &self.interface.signature
     }
 
     fn instantiate(&self, groups: &Groups) -> Result<Box<dyn Execution>> {
-        for (_, node) in self.0.graph.nodes_within() {
-            if let Op::Collective(collective) = &node.op {
-                communicator(&collective.op, groups).map_err(|e| e.with("node", &node.origin))?;
-            }
+        for (op, origin) in &self.exchanges {
+            communicator(op, groups).map_err(|e| e.with("node", origin))?;
         }
-        Ok(Box::new(CpuExecution::new(self.0.clone(), groups.clone(), Bindings::new())))
+        let caller = self.compiled.caller(groups, Bindings::new());
+        Ok(Box::new(SharedExecution { interface: self.interface.clone(), crews: self.crews.clone(), caller }))
     }
 
     fn serialize(&self) -> Result<Vec<u8>> {
         Err(Error::new(ErrorKind::Unsupported, "executables of the CPU are not serialised: compile again"))
+    }
+}
+
+/// The state of one caller, as others see it.
+#[derive(Debug)]
+struct SharedExecution {
+    interface: Arc<Interface>,
+    crews: Arc<Crews>,
+    caller: Caller,
+}
+
+impl Execution for SharedExecution {
+    fn enqueue(
+        &mut self,
+        inputs: &[&dyn Buffer],
+        outputs: &[&dyn Buffer],
+        _stream: &dyn Stream,
+    ) -> Result<()> {
+        self.interface.check_inputs(inputs)?;
+        match &mut self.caller {
+            Caller::Whole(execution) => {
+                execution.prepare(inputs.iter().map(|buffer| buffer.dims()))?;
+                execution.check_outputs(outputs)?;
+            }
+            Caller::Staged(_) => check_count("outputs", outputs.len(), self.interface.outputs.len())?,
+        }
+        self.crews.run(|team| self.caller.run(inputs, outputs, team))?
+    }
+
+    fn output(&self, index: usize) -> Option<&dyn Buffer> {
+        match &self.caller {
+            Caller::Whole(_) => None,
+            Caller::Staged(execution) => execution.output(index),
+        }
     }
 }
 
@@ -188,21 +336,6 @@ pub(crate) struct CpuExecution {
     staged: Vec<Memory>,
     /// Memory of the current run.
     spans: Spans,
-}
-
-impl Execution for CpuExecution {
-    fn enqueue(
-        &mut self,
-        inputs: &[&dyn Buffer],
-        outputs: &[&dyn Buffer],
-        _stream: &dyn Stream,
-    ) -> Result<()> {
-        self.check_inputs(inputs)?;
-        self.prepare(inputs.iter().map(|buffer| buffer.dims()))?;
-        self.check_outputs(outputs)?;
-        self.gather_spans(inputs, outputs)?;
-        self.executable.crews.run(|team| self.run_steps(team))?
-    }
 }
 
 impl CpuExecution {
@@ -238,17 +371,23 @@ impl CpuExecution {
         })
     }
 
-    fn check_inputs(&self, inputs: &[&dyn Buffer]) -> Result<()> {
-        let executable = &*self.executable;
-        check_count("inputs", inputs.len(), executable.signature.inputs.len())?;
-        let names = &executable.names.inputs;
-        inputs.iter().zip(&executable.signature.inputs).zip(names).try_for_each(|((buffer, spec), name)| {
-            let ranks_differ = spec.shape.rank().is_some_and(|rank| rank != buffer.dims().len());
-            if buffer.dtype() != spec.dtype || ranks_differ {
-                return Err(misfit("input", name, *buffer, &spec.to_string()));
-            }
-            Ok(())
-        })
+    /// Takes over values of symbols that are known from outside.
+    pub(crate) fn rebind(&mut self, known: &Bindings) {
+        if self.known != *known {
+            self.known.clone_from(known);
+            self.plan = None;
+        }
+    }
+
+    /// Types of the outputs for the extents that were prepared.
+    pub(crate) fn outputs(&self) -> &[Type] {
+        self.plan.as_ref().map(|plan| &plan.outputs[..]).unwrap_or_default()
+    }
+
+    /// # Errors
+    /// `InvalidArgument` when these are not the outputs of the extents that were prepared.
+    pub(crate) fn check_outputs(&self, outputs: &[&dyn Buffer]) -> Result<()> {
+        self.executable.interface.check_outputs(outputs, self.outputs())
     }
 
     /// Makes the plan for these extents, unless it is there.
@@ -269,22 +408,9 @@ impl CpuExecution {
         Ok(())
     }
 
-    fn check_outputs(&self, outputs: &[&dyn Buffer]) -> Result<()> {
-        let expected = self.plan.as_ref().map(|plan| &plan.outputs[..]).unwrap_or_default();
-        check_count("outputs", outputs.len(), expected.len())?;
-        let names = &self.executable.names.outputs;
-        outputs.iter().zip(expected).zip(names).try_for_each(|((buffer, expected), name)| {
-            if buffer.dtype() != expected.dtype || buffer.dims() != &expected.dims[..] {
-                let spec = TensorSpec::fixed(expected.dtype, &expected.dims);
-                return Err(misfit("output", name, *buffer, &spec.to_string()));
-            }
-            Ok(())
-        })
-    }
-
     /// Fills the table of memory.
     fn gather_spans(&mut self, inputs: &[&dyn Buffer], outputs: &[&dyn Buffer]) -> Result<()> {
-        let names = &self.executable.names;
+        let names = &self.executable.interface;
         self.spans.begin(&mut self.arena, self.executable.constants.spans());
         for ((buffer, staged), name) in inputs.iter().zip(&mut self.staged).zip(&names.inputs) {
             self.spans.input(*buffer, staged).map_err(|e| e.with("input", name))?;

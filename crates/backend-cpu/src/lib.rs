@@ -11,6 +11,7 @@ mod loops;
 mod plan;
 mod scalar;
 mod simd;
+mod stages;
 
 pub use backend::CpuBackend;
 pub use evaluate::{CpuEvaluator, evaluate};

@@ -1,7 +1,5 @@
 //! What a run does for given extents: which kernels, in which order, on which memory.
 
-use std::sync::Arc;
-
 use mslite_graph_opt::ir::Def;
 use mslite_graph_opt::{Graph, NodeId, ValueId};
 use mslite_runtime::memory::{Lifetime, plan};
@@ -10,7 +8,7 @@ use mslite_tensor::Bindings;
 
 use crate::arena::{Operands, Place};
 use crate::constants::Constants;
-use crate::execution::CpuExecutable;
+use crate::execution::Compiled;
 use crate::kernels::{self, BoxKernel, Build, Type};
 
 /// Where the values of a region's inputs come from: the caller, or the constants.
@@ -63,7 +61,7 @@ pub(crate) struct Planner<'a> {
     pub(crate) bases: Bases,
     pub(crate) groups: &'a Groups,
     /// By node: the graphs inside its operation.
-    pub(crate) bodies: &'a [Vec<Arc<CpuExecutable>>],
+    pub(crate) bodies: &'a [Vec<Compiled>],
     /// Values of symbols.
     pub(crate) bindings: &'a Bindings,
     pub(crate) threads: usize,

@@ -277,6 +277,10 @@ impl Execution for ToyExecution {
         }
         Ok(())
     }
+
+    fn output(&self, _index: usize) -> Option<&dyn Buffer> {
+        None
+    }
 }
 
 /// Refuses buffers that do not fit the signature, before anything is touched.

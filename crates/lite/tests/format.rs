@@ -19,11 +19,9 @@ const NOT_YET: &[(&str, &str)] = &[
         "AlltoAllV has other counts at each rank, and its file does not say which rank it is",
     ),
     ("ops/BatchNormPrim", "MindSpore leaves two of its five results unset when it trains"),
-    ("ops/CTCGreedy", "the extents of its results follow from data"),
     // The stored output is the first operand unchanged; by definition rows 0 and 1 of the updates are added to it.
     ("ops/IndexAdd", "MindSpore wrote to a copy of its input; the stored output lacks the sum"),
     ("ops/PagedAttention", "its query is half as wide as its heads; MindSpore exported, but cannot run it"),
-    ("ops/Unique", "the extents of its result follow from data"),
 ];
 
 /// Keys of the encrypted files; the others have the first.

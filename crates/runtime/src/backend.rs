@@ -200,6 +200,10 @@ pub trait Execution: Debug + Send {
     /// `DeviceLost`, `Internal`.
     fn enqueue(&mut self, inputs: &[&dyn Buffer], outputs: &[&dyn Buffer], stream: &dyn Stream)
     -> Result<()>;
+
+    /// An output whose extents follow from data, when the stream has reached a run; it stays until the next one.
+    /// What was given for it to [`Execution::enqueue`] is not used. `None` for all other outputs.
+    fn output(&self, index: usize) -> Option<&dyn Buffer>;
 }
 
 /// Communicators by the name of their group.

@@ -56,7 +56,10 @@ impl Program {
             for &value in &step.outputs {
                 at.insert(value, values.len());
                 values.push(value);
-                lifetimes.push(Lifetime { size: concrete.spec(value).size_bytes()?, first: i, last: i });
+                let spec = concrete.spec(value);
+                // What has no size yet is an output, or will be refused where it needs a place.
+                let size = if spec.shape.is_fixed() { spec.size_bytes()? } else { 0 };
+                lifetimes.push(Lifetime { size, first: i, last: i });
             }
             for value in &step.inputs {
                 if let Some(&k) = at.get(value) {
@@ -108,8 +111,10 @@ pub(crate) struct RunState {
     program: Arc<Program>,
     actions: Vec<Running>,
     dims: Vec<Dims>,
-    /// Types of the outputs for these extents.
-    output_specs: Vec<(DType, Dims)>,
+    /// Types of the outputs for these extents; no extents where they follow from data.
+    output_specs: Vec<(DType, Option<Dims>)>,
+    /// Outputs whose extents follow from data, and where they are made: step, and place among its outputs.
+    made_late: Vec<(usize, usize, usize)>,
     /// One buffer for each value that crosses a border; those of callers' tensors and states change every run.
     slots: Vec<HostBuffer>,
     sources: Vec<Source>,
@@ -159,6 +164,7 @@ impl RunState {
             actions,
             dims: Vec::new(),
             output_specs: Vec::new(),
+            made_late: Vec::new(),
             slots: Vec::new(),
             sources: Vec::new(),
             steps: Vec::new(),
@@ -196,8 +202,9 @@ impl RunState {
             let inputs = slots_of(&mut layout, step.inputs.iter().copied())?;
             self.steps.push((inputs, slots_of(&mut layout, step.outputs.iter().copied())?));
         }
-        let specs = concrete.outputs().iter().map(|port| fixed_spec(concrete.spec(port.value)));
-        self.output_specs = specs.collect::<Result<_>>()?;
+        let specs = concrete.outputs().iter().map(|port| concrete.spec(port.value));
+        self.output_specs = specs.map(|spec| (spec.dtype, spec.shape.as_fixed())).collect();
+        self.made_late = late_outputs(&program, concrete)?;
         (self.slots, self.sources) = (layout.slots, layout.sources);
         self.dims = dims_of(inputs);
         Ok(())
@@ -229,6 +236,7 @@ impl RunState {
             .map_err(|error| error.with("at", &self.program.steps[i].place))?;
         }
         self.copy_results(outputs);
+        self.copy_late(outputs)?;
         if let Some(states) = states {
             self.advance(states);
         }
@@ -245,6 +253,7 @@ impl RunState {
             ));
         }
         for (i, ((dtype, dims), tensor)) in self.output_specs.iter().zip(outputs).enumerate() {
+            let Some(dims) = dims else { continue };
             if *dtype != tensor.dtype() || dims.as_slice() != tensor.dims() {
                 return fail(format!("output {i} is {dtype}{:?}, not {}", dims.as_slice(), tensor.spec()));
             }
@@ -257,6 +266,7 @@ impl RunState {
         for (slot, source) in self.slots.iter_mut().zip(&self.sources) {
             match (*source, states) {
                 (Source::Input(i), _) => *slot = HostBuffer::reading(inputs[i]),
+                (Source::Output(i), _) if self.output_specs[i].1.is_none() => {}
                 (Source::Output(i), _) => *slot = HostBuffer::writing(&mut outputs[i])?,
                 (Source::State(i), Some(states)) => *slot = view(&states.current[i])?,
                 (Source::NextState(i), Some(states)) => *slot = view(&states.next[i])?,
@@ -269,10 +279,29 @@ impl RunState {
     /// Copies outputs that no step has written in place: inputs, constants, values that are two outputs.
     fn copy_results(&self, outputs: &mut [Tensor]) {
         for (i, &slot) in self.output_slots.iter().enumerate() {
-            if self.sources[slot] != Source::Output(i) {
+            if self.sources[slot] != Source::Output(i) && self.output_specs[i].1.is_some() {
                 copy_out(&self.slots[slot], &mut outputs[i]);
             }
         }
+    }
+
+    /// Puts outputs whose extents followed from data in the place of what the caller gave.
+    fn copy_late(&self, outputs: &mut [Tensor]) -> Result<()> {
+        for &(output, step, place) in &self.made_late {
+            let made = match &self.actions[step] {
+                Running::Execute(execution) => execution.output(place),
+                Running::Exchange(..) => None,
+            };
+            let made = made.ok_or_else(|| {
+                let place = &self.program.steps[step].place;
+                Error::new(ErrorKind::Internal, format!("{place} did not make output {output}"))
+            })?;
+            if (outputs[output].dtype(), outputs[output].dims()) != (made.dtype(), made.dims()) {
+                outputs[output] = Tensor::zeros(made.dtype(), made.dims())?;
+            }
+            copy_made(made, &mut outputs[output])?;
+        }
+        Ok(())
     }
 
     fn advance(&self, states: &mut States) {
@@ -291,9 +320,27 @@ impl RunState {
     }
 }
 
+/// Where outputs whose extents follow from data are made.
+fn late_outputs(program: &Program, concrete: &Graph) -> Result<Vec<(usize, usize, usize)>> {
+    let ports = concrete.outputs().iter().enumerate();
+    let late = ports.filter(|(_, port)| !concrete.spec(port.value).shape.is_fixed());
+    late.map(|(i, port)| {
+        let mut steps = program.steps.iter().enumerate();
+        let made = steps.find_map(|(at, step)| {
+            step.outputs.iter().position(|value| *value == port.value).map(|place| (i, at, place))
+        });
+        made.ok_or_else(|| Error::new(ErrorKind::Internal, format!("output {:?} is not made", port.name)))
+    })
+    .collect()
+}
+
 fn fixed_spec(spec: &TensorSpec) -> Result<(DType, Dims)> {
     let dims = spec.shape.as_fixed().ok_or_else(|| {
-        Error::new(ErrorKind::Unsupported, format!("the extents of an output {spec} follow from data"))
+        let message = format!(
+            "a tensor {spec} whose extents follow from data crosses a border between devices or operations of \
+             the session; let one device take all nodes"
+        );
+        Error::new(ErrorKind::Unsupported, message)
     })?;
     Ok((spec.dtype, dims))
 }
@@ -338,7 +385,9 @@ impl<'a> SlotLayout<'a> {
         if let Some(&slot) = self.by_value.get(&value) {
             return Ok(slot);
         }
-        let (dtype, dims) = fixed_spec(self.graph.spec(value))?;
+        let spec = self.graph.spec(value);
+        let is_late = self.outputs.contains_key(&value) && !spec.shape.is_fixed();
+        let (dtype, dims) = if is_late { (spec.dtype, Dims::new()) } else { fixed_spec(spec)? };
         let empty = || HostBuffer::zeroed(dtype, &[0]);
         let (source, buffer) = match (&self.graph.value(value).def, self.offsets.get(&value)) {
             (Def::Input(i), _) => (Source::Input(*i), empty()?),
@@ -368,11 +417,13 @@ fn view(buffer: &HostBuffer) -> Result<HostBuffer> {
     Ok(buffer.window(buffer.dtype(), buffer.dims(), 0)?)
 }
 
-pub(crate) use copies::{copy_between, copy_into, copy_out};
+pub(crate) use copies::{copy_between, copy_into, copy_made, copy_out};
 
 #[allow(unsafe_code, reason = "reads and writes buffers between runs, when no work is enqueued")]
 mod copies {
-    use mslite_tensor::{HostBuffer, Tensor};
+    use mslite_tensor::{Buffer, HostBuffer, Tensor};
+
+    use crate::{Error, ErrorKind, Result};
 
     /// Copies bytes into a buffer that no enqueued work uses.
     pub(crate) fn copy_into(from: &[u8], to: &HostBuffer) {
@@ -386,6 +437,23 @@ mod copies {
             // SAFETY: all work of the run has finished; `to` is exclusively borrowed, so `from` is not it.
             to.copy_from_slice(unsafe { from.bytes() });
         }
+    }
+
+    /// Copies what an execution made into a tensor of its type and extents.
+    ///
+    /// # Errors
+    /// `Unsupported` when it is not in host memory.
+    pub(crate) fn copy_made(from: &dyn Buffer, to: &mut Tensor) -> Result<()> {
+        let to = to.bytes_mut()?;
+        let span = from.host().filter(|span| span.len >= to.len()).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Unsupported,
+                "an output whose extents follow from data is not in host memory",
+            )
+        })?;
+        // SAFETY: all work of the run has finished, and the execution, which owns the buffer, is borrowed.
+        to.copy_from_slice(unsafe { std::slice::from_raw_parts(span.ptr.as_ptr(), to.len()) });
+        Ok(())
     }
 
     /// Copies a buffer's bytes into another buffer.

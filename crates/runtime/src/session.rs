@@ -142,7 +142,7 @@ impl Session {
         self.graph.outputs()
     }
 
-    /// Types of the outputs for inputs of these extents.
+    /// Types of the outputs for inputs of these extents. Extents that follow from data remain symbols.
     ///
     /// # Errors
     /// `InvalidArgument` when the extents do not fit the model.
@@ -171,12 +171,8 @@ impl Session {
         let dims: Vec<&[usize]> = inputs.iter().map(|tensor| tensor.dims()).collect();
         let mut outputs = Vec::with_capacity(self.outputs().len());
         for spec in self.output_specs(&dims)? {
-            let dims = spec.shape.as_fixed().ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Unsupported,
-                    format!("the extents of an output {spec} follow from data"),
-                )
-            })?;
+            // What follows from data is replaced by the run.
+            let dims = spec.shape.as_fixed().unwrap_or_else(|| Dims::from_slice(&[0]));
             outputs.push(Tensor::zeros(spec.dtype, &dims)?);
         }
         self.run_into(inputs, &mut outputs)?;
@@ -184,7 +180,8 @@ impl Session {
     }
 
     /// Runs once into tensors that the caller provides. With inputs of the same extents as before it allocates
-    /// nothing.
+    /// nothing. Outputs whose extents follow from data may be given with any extents; where they turn out to be others,
+    /// new tensors take their place.
     ///
     /// # Errors
     /// `InvalidArgument` when tensors do not fit the model; `PeerLost`, `Timeout`, `PlanMismatch` from

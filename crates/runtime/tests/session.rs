@@ -101,6 +101,10 @@ impl Execution for Running {
         }
         Ok(())
     }
+
+    fn output(&self, _index: usize) -> Option<&dyn Buffer> {
+        None
+    }
 }
 
 fn device(name: &str, ops: &'static [&'static str]) -> NamedDevice {

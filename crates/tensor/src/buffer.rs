@@ -115,8 +115,9 @@ struct Block {
 struct Line([u8; 64]);
 
 impl Block {
-    fn zeroed(len: usize) -> Self {
-        Block { lines: bytemuck::allocation::zeroed_slice_box(len.div_ceil(64)) }
+    fn zeroed(len: usize) -> Option<Self> {
+        let lines = bytemuck::allocation::try_zeroed_slice_box(len.div_ceil(64)).ok()?;
+        Some(Block { lines })
     }
 }
 
@@ -130,10 +131,10 @@ impl HostBuffer {
     /// A buffer of zeros with memory of its own, aligned to 64 bytes.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] when its size does not fit the address space.
+    /// [`Error::TooLarge`] when there is not as much memory.
     pub fn zeroed(dtype: DType, dims: &[usize]) -> Result<Self> {
         let len = size_bytes(dtype, dims)?;
-        let mut block = Block::zeroed(len);
+        let mut block = Block::zeroed(len).ok_or_else(|| Error::TooLarge { dims: dims.to_vec() })?;
         let ptr = NonNull::from(&mut *block.lines).cast::<u8>();
         let span = HostSpan { ptr, len };
         Ok(HostBuffer { dtype, dims: Dims::from_slice(dims), span, _owner: Some(Arc::new(block)) })

@@ -28,25 +28,26 @@ impl Tensor {
     /// A tensor of zeros that owns its memory.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] when its size does not fit the address space.
+    /// [`Error::TooLarge`] when there is not as much memory.
     pub fn zeros(dtype: DType, dims: &[usize]) -> Result<Self> {
         let elements = size_bytes(dtype, dims)? / dtype.size();
-        let memory: Box<dyn Memory> = match dtype {
-            DType::Bool | DType::U8 => Box::new(vec![0u8; elements]),
-            DType::I8 => Box::new(vec![0i8; elements]),
-            DType::I16 => Box::new(vec![0i16; elements]),
-            DType::U16 => Box::new(vec![0u16; elements]),
-            DType::F16 => Box::new(vec![f16::ZERO; elements]),
-            DType::BF16 => Box::new(vec![bf16::ZERO; elements]),
-            DType::I32 => Box::new(vec![0i32; elements]),
-            DType::U32 => Box::new(vec![0u32; elements]),
-            DType::F32 => Box::new(vec![0f32; elements]),
-            DType::I64 => Box::new(vec![0i64; elements]),
-            DType::U64 => Box::new(vec![0u64; elements]),
-            DType::F64 => Box::new(vec![0f64; elements]),
-            DType::C64 => Box::new(vec![Complex::<f32>::default(); elements]),
-            DType::C128 => Box::new(vec![Complex::<f64>::default(); elements]),
+        let memory = match dtype {
+            DType::Bool | DType::U8 => zeros::<u8>(elements),
+            DType::I8 => zeros::<i8>(elements),
+            DType::I16 => zeros::<i16>(elements),
+            DType::U16 => zeros::<u16>(elements),
+            DType::F16 => zeros::<f16>(elements),
+            DType::BF16 => zeros::<bf16>(elements),
+            DType::I32 => zeros::<i32>(elements),
+            DType::U32 => zeros::<u32>(elements),
+            DType::F32 => zeros::<f32>(elements),
+            DType::I64 => zeros::<i64>(elements),
+            DType::U64 => zeros::<u64>(elements),
+            DType::F64 => zeros::<f64>(elements),
+            DType::C64 => zeros::<Complex<f32>>(elements),
+            DType::C128 => zeros::<Complex<f64>>(elements),
         };
+        let memory = memory.ok_or_else(|| Error::TooLarge { dims: dims.to_vec() })?;
         Ok(Tensor { dtype, dims: Dims::from_slice(dims), storage: Storage::Owned(memory) })
     }
 
@@ -246,6 +247,12 @@ impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tensor({}{:?})", self.dtype, self.dims.as_slice())
     }
+}
+
+/// Zeros, if there is memory for them.
+fn zeros<T: bytemuck::Pod + Send + Sync>(count: usize) -> Option<Box<dyn Memory>> {
+    let zeros: Vec<T> = bytemuck::allocation::try_zeroed_slice_box(count).ok()?.into_vec();
+    Some(Box::new(zeros))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::{BoxKernel, Build, Kernel, Type};
 use crate::arena::Args;
-use crate::execution::CpuExecution;
+use crate::execution::Caller;
 
 /// Buffers of one run of a graph inside a kernel.
 type Buffers = SmallVec<[HostBuffer; 8]>;
@@ -45,19 +45,19 @@ pub(super) fn turns(turns: &Loop, cx: &Build<'_>) -> Result<BoxKernel> {
 }
 
 /// A graph inside the operation, ready to run on operands of these types.
-fn body(cx: &Build<'_>, index: usize, inputs: &[Type]) -> Result<CpuExecution> {
-    let executable = cx.bodies.get(index).ok_or_else(|| {
+fn body(cx: &Build<'_>, index: usize, inputs: &[Type]) -> Result<Caller> {
+    let compiled = cx.bodies.get(index).ok_or_else(|| {
         Error::new(ErrorKind::Unsupported, "operations with graphs inside are not evaluated by themselves")
     })?;
-    let mut body = CpuExecution::new(executable.clone(), cx.groups.clone(), cx.bindings.clone());
+    let mut body = compiled.caller(cx.groups, cx.bindings.clone());
     body.prepare(inputs.iter().map(|t| &t.dims[..]))?;
     Ok(body)
 }
 
 #[derive(Debug)]
 struct Branch {
-    then: Mutex<CpuExecution>,
-    otherwise: Mutex<CpuExecution>,
+    then: Mutex<Caller>,
+    otherwise: Mutex<Caller>,
     /// Types of the operands behind the condition.
     inputs: Vec<Type>,
     /// Number of those that belong to `then`.
@@ -89,7 +89,7 @@ struct Repeat {
 
 #[derive(Debug)]
 struct Turns {
-    body: CpuExecution,
+    body: Caller,
     /// What is carried into this turn, except the first.
     current: Vec<Tensor>,
     /// What is carried out of it.

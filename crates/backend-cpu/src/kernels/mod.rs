@@ -28,7 +28,7 @@ use mslite_runtime::{Error, ErrorKind, Groups, Result};
 use mslite_tensor::{Bindings, DType, Dims, TensorSpec, num_elements};
 
 use crate::arena::Args;
-use crate::execution::CpuExecutable;
+use crate::execution::Compiled;
 
 pub(crate) use collective::communicator;
 pub(crate) use copy::{alias_offset, whole_copy};
@@ -90,7 +90,7 @@ pub(crate) struct Build<'a> {
     pub(crate) weights: Option<&'a Arc<Weights>>,
     pub(crate) groups: &'a Groups,
     /// The graphs inside the operation.
-    pub(crate) bodies: &'a [Arc<CpuExecutable>],
+    pub(crate) bodies: &'a [Compiled],
     /// Values of symbols.
     pub(crate) bindings: &'a Bindings,
 }
@@ -108,7 +108,7 @@ pub(crate) fn refusal(op: &Op, operands: &[DType]) -> Option<String> {
                 None => refusal,
             });
         }
-        Op::Extents(_) | Op::Collective(_) | Op::If(_) | Op::Loop(_) => true,
+        Op::Extents(_) | Op::Bind(_) | Op::Collective(_) | Op::If(_) | Op::Loop(_) => true,
         Op::Cast(to) => {
             first.is_some_and(|t| is_real(t) || (t.is_complex() && *to != DType::Bool)) && is_real(*to)
         }

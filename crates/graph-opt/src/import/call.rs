@@ -106,30 +106,28 @@ impl Call<'_> {
     /// An integer that may be symbolic.
     pub(super) fn dim(&mut self, position: usize, name: &str) -> Result<Option<Dim>> {
         let Some(item) = self.arg(position, name) else { return Ok(None) };
-        let dim = match &item {
-            Item::Int(dim) => Some(dim.clone()),
-            Item::Bool(value) => Some(Dim::from(i64::from(*value))),
-            Item::Tensor(x) => match known_ints(self.emit.graph(), *x).as_deref() {
-                Some([dim]) => Some(dim.clone()),
-                _ => None,
-            },
-            Item::Tuple(items) => match &items[..] {
-                [Item::Int(dim)] => Some(dim.clone()),
-                _ => None,
-            },
+        match self.bound_dims(&item)?.as_deref() {
+            Some([dim]) => Ok(Some(dim.clone())),
+            _ => self.known_dim(&item).map(Some).ok_or_else(|| self.mismatch(name, "an integer", &item)),
+        }
+    }
+
+    /// An integer that is known before the run.
+    fn known_dim(&self, item: &Item) -> Option<Dim> {
+        match (item, self.item_dims(item).as_deref()) {
+            (Item::Bool(value), _) => Some(Dim::from(i64::from(*value))),
+            (_, Some([dim])) => Some(dim.clone()),
             _ => None,
-        };
-        dim.map(Some).ok_or_else(|| self.mismatch(name, "an integer", &item))
+        }
     }
 
     /// An integer.
     pub(super) fn int(&mut self, position: usize, name: &str) -> Result<Option<i64>> {
-        match self.dim(position, name)? {
-            None => Ok(None),
-            Some(dim) => dim.as_fixed().map(Some).ok_or_else(|| {
-                self.unsupported(format!("{name} is {dim}, which must be a number; export with fixed shapes"))
-            }),
-        }
+        let Some(item) = self.arg(position, name) else { return Ok(None) };
+        let dim = self.known_dim(&item).ok_or_else(|| self.mismatch(name, "an integer", &item))?;
+        dim.as_fixed().map(Some).ok_or_else(|| {
+            self.unsupported(format!("{name} is {dim}, which must be a number; export with fixed shapes"))
+        })
     }
 
     pub(super) fn int_or(&mut self, position: usize, name: &str, default: i64) -> Result<i64> {
@@ -160,7 +158,7 @@ impl Call<'_> {
         let Some(item) = self.arg(position, name) else { return Ok(None) };
         match &item {
             Item::Bool(value) => Ok(Some(*value)),
-            _ => match self.dim(position, name)?.and_then(|dim| dim.as_fixed()) {
+            _ => match self.known_dim(&item).and_then(|dim| dim.as_fixed()) {
                 Some(n) => Ok(Some(n != 0)),
                 None => Err(self.mismatch(name, "a truth value", &item)),
             },
@@ -170,9 +168,30 @@ impl Call<'_> {
     /// Integers that may be symbolic; a single one is a list of one.
     pub(super) fn dims(&mut self, position: usize, name: &str) -> Result<Option<Vec<Dim>>> {
         let Some(item) = self.arg(position, name) else { return Ok(None) };
-        match self.item_dims(&item) {
+        match self.bound_dims(&item)? {
             Some(dims) => Ok(Some(dims)),
             None => Err(self.mismatch(name, "integers", &item)),
+        }
+    }
+
+    /// The integers that an item stands for; those that data give are read when the model runs.
+    fn bound_dims(&mut self, item: &Item) -> Result<Option<Vec<Dim>>> {
+        if let Some(dims) = self.item_dims(item) {
+            return Ok(Some(dims));
+        }
+        match item {
+            Item::Tensor(x) => self.emit.bound_ints(*x),
+            Item::Tuple(items) => {
+                let mut dims = Vec::with_capacity(items.len());
+                for item in items.iter() {
+                    match (item, self.bound_dims(item)?.as_deref()) {
+                        (Item::Int(_) | Item::Tensor(_), Some([dim])) => dims.push(dim.clone()),
+                        _ => return Ok(None),
+                    }
+                }
+                Ok(Some(dims))
+            }
+            _ => Ok(None),
         }
     }
 
@@ -201,7 +220,8 @@ impl Call<'_> {
     }
 
     pub(super) fn ints(&mut self, position: usize, name: &str) -> Result<Option<Vec<i64>>> {
-        let Some(dims) = self.dims(position, name)? else { return Ok(None) };
+        let Some(item) = self.arg(position, name) else { return Ok(None) };
+        let dims = self.item_dims(&item).ok_or_else(|| self.mismatch(name, "integers", &item))?;
         let ints: Option<Vec<i64>> = dims.iter().map(Dim::as_fixed).collect();
         ints.map(Some)
             .ok_or_else(|| self.unsupported(format!("{name} must be numbers; export with fixed shapes")))

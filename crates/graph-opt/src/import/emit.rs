@@ -1,13 +1,15 @@
 //! Appending nodes to the graph that is being built.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use mslite_tensor::{DType, Dim, Tensor, TensorSpec, bf16, f16};
+use mslite_tensor::{DType, Dim, Symbol, Tensor, TensorSpec, bf16, f16};
 use smallvec::SmallVec;
 
 use super::item::Item;
+use super::known::{bound_ints, data_symbol};
 use crate::ir::op::{Binary, Loop, Op, Reduce, ReduceKind, Slice, Unary};
-use crate::ir::{Graph, GraphBuilder, ValueId};
+use crate::ir::{Graph, GraphBuilder, Node, NodeId, ValueId};
 use crate::{Error, Result};
 
 /// The graph so far, and the place in the model that is being imported.
@@ -17,6 +19,40 @@ pub(super) struct Emitter {
     pub(super) origin: Arc<str>,
     /// Operands of all nodes so far.
     pub(super) operands: usize,
+    /// Tensors whose elements are extents, and the nodes that read them.
+    pub(super) bound: Bound,
+}
+
+/// What has been bound to symbols.
+#[derive(Debug, Default)]
+pub(super) struct Bound {
+    nodes: HashMap<ValueId, NodeId>,
+    /// Symbols made so far.
+    count: usize,
+}
+
+impl Bound {
+    /// The symbols of a tensor's elements. What was bound in a part of the graph that has been cut out since then
+    /// is not bound here.
+    fn symbols(&self, graph: &Graph, value: ValueId) -> Option<Vec<Symbol>> {
+        let id = *self.nodes.get(&value)?;
+        let node = (id.index() < graph.nodes().len()).then(|| graph.node(id))?;
+        match &node.op {
+            Op::Bind(symbols) if self.is_read_by(graph, value, node.operands[0]) => Some(symbols.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether an operand of a bind is the value, behind a cast and a reshape.
+    fn is_read_by(&self, graph: &Graph, value: ValueId, mut operand: ValueId) -> bool {
+        while operand != value {
+            match graph.producer(operand) {
+                Some((_, Node { op: Op::Cast(_) | Op::Reshape(_), operands, .. })) => operand = operands[0],
+                _ => return false,
+            }
+        }
+        true
+    }
 }
 
 /// Most operands of all nodes together: a tuple may be an operand many times.
@@ -238,6 +274,38 @@ impl Emitter {
         let x = self.op(Op::Extents(vec![dim.clone()]), &[])?;
         let x = self.reshape(x, Vec::new())?;
         self.cast(x, dtype)
+    }
+
+    /// The elements of an integer tensor as extents. Where they are not known before the run, they are read when it
+    /// has come here, and are symbols. `None` for what cannot be read: floats, and many elements.
+    pub(super) fn bound_ints(&mut self, x: ValueId) -> Result<Option<Vec<Dim>>> {
+        loop {
+            let (graph, bound) = (self.builder.graph(), &self.bound);
+            match bound_ints(graph, x, &|value| bound.symbols(graph, value)) {
+                Ok(dims) => return Ok(Some(dims)),
+                Err(None) => return Ok(None),
+                Err(Some(unknown)) => self.bind(unknown, data_symbol)?,
+            };
+        }
+    }
+
+    /// A tensor of one element as an extent of which is known that it is not negative.
+    pub(super) fn bound_count(&mut self, x: ValueId) -> Result<Dim> {
+        let symbols = self.bind(x, |n| format!("count.{n}").into())?;
+        Ok(Dim::symbol(&symbols[0]))
+    }
+
+    fn bind(&mut self, x: ValueId, name: fn(usize) -> Symbol) -> Result<Vec<Symbol>> {
+        let dims = self.dims(x)?;
+        let len = product(&dims).as_usize().ok_or_else(|| self.invalid("extents without a number"))?;
+        let symbols: Vec<Symbol> = (self.bound.count..).take(len).map(name).collect();
+        self.bound.count += len;
+        let ints = self.cast(x, DType::I64)?;
+        let ints = self.reshape(ints, vec![Dim::from(len)])?;
+        let node = NodeId::new(self.graph().nodes().len());
+        self.push(Op::Bind(symbols.clone()), &[ints])?;
+        self.bound.nodes.insert(x, node);
+        Ok(symbols)
     }
 
     /// Numbers known in terms of extents, as an i64 vector.

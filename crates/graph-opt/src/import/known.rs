@@ -1,6 +1,6 @@
 //! Integer tensors whose elements are known, at least in terms of extents: shape arithmetic done with tensors.
 
-use mslite_tensor::{DType, Dim, Tensor};
+use mslite_tensor::{DType, Dim, Symbol, Tensor};
 
 use crate::Graph;
 use crate::ir::op::{Binary, Gather, Op, Slice};
@@ -12,9 +12,36 @@ const MAX_ELEMENTS: usize = 1024;
 /// Most nodes that are looked at for one question.
 const FUEL: usize = 256;
 
+/// Most elements that are read while the model runs, to be extents.
+const MAX_BOUND: usize = 64;
+
 /// The elements of an integer or bool tensor in row-major order, if they are known.
 pub(super) fn known_ints(graph: &Graph, value: ValueId) -> Option<Vec<Dim>> {
-    Tracer { graph, fuel: FUEL }.elements(value)
+    Tracer { graph, fuel: FUEL, bound: &|_| None, unknown: None }.elements(value)
+}
+
+/// As [`known_ints`], where also the elements of tensors that have been bound to symbols are known; else the tensor
+/// that must be bound, if that helps.
+pub(super) fn bound_ints(
+    graph: &Graph,
+    value: ValueId,
+    bound: &dyn Fn(ValueId) -> Option<Vec<Symbol>>,
+) -> Result<Vec<Dim>, Option<ValueId>> {
+    let mut tracer = Tracer { graph, fuel: FUEL, bound, unknown: None };
+    tracer.elements(value).ok_or(tracer.unknown)
+}
+
+/// How the symbols begin that are read from tensors of the model: nothing is known of their numbers.
+const FROM_DATA: &str = "data.";
+
+/// A name for the n-th number that is read from a tensor.
+pub(super) fn data_symbol(n: usize) -> Symbol {
+    format!("{FROM_DATA}{n}").into()
+}
+
+/// Whether a number may be negative or beyond an extent, as it comes from a tensor.
+pub(super) fn is_from_data(dim: &Dim) -> bool {
+    dim.symbols().iter().any(|symbol| symbol.starts_with(FROM_DATA))
 }
 
 /// The number that a constant of one element holds.
@@ -56,6 +83,10 @@ pub(super) fn tensor_ints(tensor: &Tensor) -> Option<Vec<i64>> {
 struct Tracer<'g> {
     graph: &'g Graph,
     fuel: usize,
+    /// Symbols of what has been bound.
+    bound: &'g dyn Fn(ValueId) -> Option<Vec<Symbol>>,
+    /// A tensor whose elements are not known.
+    unknown: Option<ValueId>,
 }
 
 impl Tracer<'_> {
@@ -63,11 +94,27 @@ impl Tracer<'_> {
         self.fuel = self.fuel.checked_sub(1)?;
         let graph = self.graph;
         let elements = match &graph.value(value).def {
-            Def::Constant(constant) => tensor_ints(&constant.tensor)?.into_iter().map(Dim::from).collect(),
-            Def::Node(node, 0) => self.computed(graph.node(*node))?,
-            _ => return None,
+            Def::Constant(constant) => {
+                Some(tensor_ints(&constant.tensor)?.into_iter().map(Dim::from).collect())
+            }
+            Def::Node(node, 0) => self.computed(graph.node(*node)),
+            _ => None,
         };
-        (elements.len() <= MAX_ELEMENTS).then_some(elements)
+        elements.or_else(|| self.read(value)).filter(|elements| elements.len() <= MAX_ELEMENTS)
+    }
+
+    /// The symbols of a tensor that is not computed from others in a way that is traced.
+    fn read(&mut self, value: ValueId) -> Option<Vec<Dim>> {
+        if self.unknown.is_some() || !is_bindable(self.graph, value) {
+            return None;
+        }
+        match (self.bound)(value) {
+            Some(symbols) => Some(symbols.iter().map(|symbol| Dim::symbol(symbol)).collect()),
+            None => {
+                self.unknown = Some(value);
+                None
+            }
+        }
     }
 
     fn computed(&mut self, node: &Node) -> Option<Vec<Dim>> {
@@ -96,6 +143,13 @@ impl Tracer<'_> {
     fn rank(&self, value: ValueId) -> Option<usize> {
         self.graph.spec(value).shape.rank()
     }
+}
+
+fn is_bindable(graph: &Graph, value: ValueId) -> bool {
+    let spec = graph.spec(value);
+    let count = spec.shape.as_fixed().map(|dims| dims.iter().product::<usize>());
+    let is_integer = (spec.dtype.is_int() && spec.dtype != DType::U64) || spec.dtype == DType::Bool;
+    is_integer && count.is_some_and(|count| (1..=MAX_BOUND).contains(&count))
 }
 
 fn index(i: i64, len: usize) -> Option<usize> {

@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 use super::call::Call;
 use super::item::Item;
 use super::ops::{
-    arith, attention, cache, collective, compare, conv, conv3d, create, detection, diagonal, elementwise,
-    halo, index, inplace, linear, moe, norm, pool, products, quant, reduce, resize, sample, scalar, scatter,
-    shape, slice, solve, space, state, stats,
+    arith, attention, cache, collective, compare, conv, conv3d, create, data, detection, diagonal,
+    elementwise, halo, index, inplace, linear, moe, norm, pool, products, quant, reduce, resize, sample,
+    scalar, scatter, shape, slice, solve, space, state, stats,
 };
 use crate::Result;
 use crate::ir::ValueId;
@@ -254,6 +254,11 @@ const TABLE: &[(&str, Lowering)] = &[
     ("TopkExt", C(index::top_k_ext)), ("Sort", C(index::sort)), ("SortExt", C(index::sort_ext)),
     ("TensorScatterElements", V(index::tensor_scatter_elements)), ("Scatter", V(index::scatter_dim)),
     ("IndexFill", V(index::index_fill)), ("Kthvalue", C(index::kth_value)), ("SearchSorted", V(index::search_sorted)),
+
+    // Extents that follow from data.
+    ("NonZero", V(data::non_zero)), ("NonZeroExt", C(data::non_zero_by_axis)), ("MaskedSelect", V(data::masked_select)),
+    ("Unique", C(data::unique)), ("Unique2", C(data::unique_sorted)), ("InnerUnique", C(data::unique_sorted)),
+    ("UniqueConsecutive", C(data::unique_consecutive)), ("CTCGreedyDecoder", C(data::ctc_greedy_decoder)),
 
     // Creation.
     ("Zeros", V(create::zeros)), ("Ones", V(create::ones)), ("ZerosLike", V(create::zeros_like)),

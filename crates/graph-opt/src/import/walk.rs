@@ -7,7 +7,7 @@ use mslite_mindir::{Callee, Definition, Model, Node, NodeKind, Primitive, Value}
 use mslite_tensor::{DType, Tensor};
 
 use super::call::{Call, value_ints, value_item};
-use super::emit::Emitter;
+use super::emit::{Bound, Emitter};
 use super::flow::Tails;
 use super::item::{Binding, Closure, Item, last};
 use super::known::known_ints;
@@ -67,6 +67,7 @@ impl<'m> Importer<'m> {
                 builder: GraphBuilder::new(&*model.graph.name),
                 origin: model.graph.name.clone(),
                 operands: 0,
+                bound: Bound::default(),
             },
             tails: Tails::new(model),
             bindings: HashMap::new(),

@@ -1,4 +1,4 @@
-use mslite_tensor::{DType, Shape, TensorSpec};
+use mslite_tensor::{DType, Dim, Shape, Symbol, TensorSpec};
 
 use super::Inferred;
 use crate::Graph;
@@ -20,7 +20,10 @@ pub(super) fn branch(branch: &If, operands: &[&TensorSpec]) -> Inferred {
         None if results.len() != others.len() => {
             Err(format!("one graph gives {} results, the other {}", results.len(), others.len()))
         }
-        None => Ok(results),
+        None => {
+            leaves(&branch.then, &results)?;
+            Ok(results)
+        }
     }
 }
 
@@ -34,7 +37,24 @@ pub(super) fn turns(turns: &Loop, operands: &[&TensorSpec]) -> Inferred {
     let results = outputs.split_off(1 + turns.carried);
     match outputs[1..].iter().zip(operands).find(|(next, first)| next != *first) {
         Some((next, first)) => Err(format!("a carried value is {first} in the first turn and then {next}")),
-        None => Ok(results),
+        None => {
+            leaves(&turns.body, &results)?;
+            Ok(results)
+        }
+    }
+}
+
+/// Checks that extents which are known inside a graph only do not leave it.
+fn leaves(graph: &Graph, results: &[TensorSpec]) -> Inferred<()> {
+    let dims = results.iter().flat_map(|spec| spec.shape.dims().unwrap_or_default());
+    let symbols: Vec<Symbol> = dims.flat_map(Dim::symbols).collect();
+    if symbols.is_empty() {
+        return Ok(());
+    }
+    let bound = graph.bound_symbols();
+    match symbols.iter().find(|symbol| bound.contains(symbol)) {
+        Some(symbol) => Err(format!("the extent {symbol} of a result follows from data inside")),
+        None => Ok(()),
     }
 }
 

@@ -77,11 +77,17 @@ fn infer_op(op: &Op, operands: &[&TensorSpec]) -> Inferred {
             exactly::<0>(operands)?;
             one(Ok(TensorSpec::fixed(DType::I64, &[dims.len()])))
         }
+        Op::Bind(symbols) => bind(symbols.len(), unary(operands)?),
         Op::Collective(collective) => exchange(collective, operands),
         Op::If(branch) => control::branch(branch, operands),
         Op::Loop(turns) => control::turns(turns, operands),
         Op::Opaque(opaque) => Ok(opaque.results.clone()),
     }
+}
+
+fn bind(count: usize, x: &TensorSpec) -> Inferred {
+    let expected = TensorSpec::fixed(DType::I64, &[count]);
+    if *x == expected { Ok(Vec::new()) } else { Err(format!("it takes {expected}, not {x}")) }
 }
 
 fn exchange(collective: &Collective, operands: &[&TensorSpec]) -> Inferred {

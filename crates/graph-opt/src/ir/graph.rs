@@ -1,7 +1,8 @@
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use mslite_tensor::{Tensor, TensorSpec};
+use mslite_tensor::{Symbol, Tensor, TensorSpec};
 use smallvec::SmallVec;
 
 use super::op::Op;
@@ -224,6 +225,15 @@ impl Graph {
     pub fn result_specs(&self, op: &Op, operands: &[ValueId], origin: &str) -> Result<Vec<TensorSpec>> {
         let specs: SmallVec<[&TensorSpec; 3]> = operands.iter().map(|&v| self.spec(v)).collect();
         infer_node(op, &specs, origin)
+    }
+
+    /// Symbols that its nodes give values, those of graphs inside operations aside.
+    pub fn bound_symbols(&self) -> HashSet<&Symbol> {
+        let symbols = self.nodes.iter().filter_map(|node| match &node.op {
+            Op::Bind(symbols) => Some(symbols),
+            _ => None,
+        });
+        symbols.flatten().collect()
     }
 
     /// How often each value is read by nodes, outputs and states, indexed by value.

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mslite_collective::{CollectiveKind, CollectiveOp};
-use mslite_tensor::{DType, Dim, TensorSpec};
+use mslite_tensor::{DType, Dim, Symbol, TensorSpec};
 
 use super::Graph;
 
@@ -101,6 +101,9 @@ pub enum Op {
     Triangle(Triangle),
     /// Extents as an i64 vector: `() -> y`. What is left of shape arithmetic that needs a tensor.
     Extents(Vec<Dim>),
+    /// Elements of an i64 vector as extents: `(x) -> ()`. From here on the symbols have these values. They are bound
+    /// once in a graph, and again in each turn of a loop; what they are is known when the run has come here.
+    Bind(Vec<Symbol>),
     /// Exchange with other ranks.
     Collective(Collective),
     /// One of two graphs, by a condition of rank 0: `(condition: bool, inputs of then..., inputs of otherwise...)`
@@ -575,6 +578,7 @@ impl Op {
             Op::TopK(_) => "top_k",
             Op::Triangle(_) => "triangle",
             Op::Extents(_) => "extents",
+            Op::Bind(_) => "bind",
             Op::Collective(_) => "collective",
             Op::If(_) => "if",
             Op::Loop(_) => "loop",
@@ -585,9 +589,26 @@ impl Op {
     /// Whether the node must stay, once, and in order with other nodes of which this holds.
     pub fn has_effect(&self) -> bool {
         match self {
-            Op::Collective(_) => true,
+            Op::Collective(_) | Op::Bind(_) => true,
             Op::Opaque(opaque) => opaque.effect,
             _ => self.bodies().any(|body| body.nodes().any(|(_, node)| node.op.has_effect())),
+        }
+    }
+
+    /// The extents in its attributes, those of graphs inside included.
+    pub fn extents(&self) -> Box<dyn Iterator<Item = &Dim> + '_> {
+        fn of(spec: &TensorSpec) -> &[Dim] {
+            spec.shape.dims().unwrap_or_default()
+        }
+        match self {
+            Op::Reshape(dims) | Op::Broadcast(dims) | Op::Extents(dims) => Box::new(dims.iter()),
+            Op::Slice(slice) => Box::new(slice.starts.iter().chain(&slice.sizes)),
+            Op::OneHot { depth: dim, .. } | Op::TopK(TopK { k: dim, .. }) => Box::new(std::iter::once(dim)),
+            Op::Collective(collective) => Box::new(collective.receives.iter().flat_map(of)),
+            Op::Opaque(opaque) => Box::new(opaque.results.iter().flat_map(of)),
+            _ => Box::new(
+                self.bodies().flat_map(|body| body.nodes_within()).flat_map(|(_, node)| node.op.extents()),
+            ),
         }
     }
 

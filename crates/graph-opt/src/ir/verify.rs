@@ -1,8 +1,9 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use mslite_tensor::TensorSpec;
+use mslite_tensor::{Dim, TensorSpec};
 
 use super::graph::{Def, Graph, Node, NodeId, ValueId};
+use super::op::Op;
 use crate::infer::infer;
 use crate::{Error, Result};
 
@@ -16,6 +17,7 @@ use crate::{Error, Result};
 /// 6. A state's initial tensor, value and next value have one type.
 /// 7. Names of inputs and of states are unique.
 /// 8. Graphs inside operations are valid themselves, have no states, and nest at most [`MAX_NESTING`] deep.
+/// 9. A symbol is bound once, and attributes have it only after that.
 ///
 /// # Errors
 /// [`Error::Verify`] with the first invariant that does not hold.
@@ -46,6 +48,7 @@ fn verify_nested(graph: &Graph, depth: usize) -> Result<()> {
         }
         verify_node(graph, id, node)?;
     }
+    verify_bindings(graph)?;
     if let Some(value) = graph.results().find(|v| v.index() >= count) {
         return fail(format!("result {value} does not exist"));
     }
@@ -115,6 +118,30 @@ fn verify_node(graph: &Graph, id: NodeId, node: &Node) -> Result<()> {
             list(inferred.iter().collect()),
             list(results.collect())
         ));
+    }
+    Ok(())
+}
+
+fn verify_bindings(graph: &Graph) -> Result<()> {
+    let mut bound = HashMap::new();
+    for (id, node) in graph.nodes() {
+        let Op::Bind(symbols) = &node.op else { continue };
+        if let Some(symbol) = symbols.iter().find(|symbol| bound.insert(*symbol, id).is_some()) {
+            return Err(Error::Verify(format!("{id} (bind at {}): {symbol} is bound before", node.origin)));
+        }
+    }
+    if bound.is_empty() {
+        return Ok(());
+    }
+    for (id, node) in graph.nodes() {
+        let mut symbols = node.op.extents().flat_map(Dim::symbols);
+        if let Some(symbol) = symbols.find(|symbol| bound.get(symbol).is_some_and(|at| *at >= id)) {
+            let name = node.op.name();
+            return Err(Error::Verify(format!(
+                "{id} ({name} at {}): {symbol} is not bound yet",
+                node.origin
+            )));
+        }
     }
     Ok(())
 }
@@ -209,6 +236,26 @@ mod tests {
     fn states_keep_their_type() {
         refuses(|g| g.states[0].next = id(6), "state \"s\" changes its type");
         refuses(|g| g.states[1].initial = Tensor::scalar(1f32), "state \"t\" changes its type");
+    }
+
+    #[test]
+    fn symbols_are_bound_once_and_before_they_are_used() {
+        let text = r#"graph "g" {
+            input %0 "x" : f32[8]
+            input %1 "n" : i64[1]
+            bind(symbols=["n"]) %1 @"count"
+            %2 = slice(starts=[0], sizes=[n], steps=[1]) %0 @"cut"
+            output "y" %2
+        }"#;
+        let graph: Graph = text.parse().unwrap();
+        assert_eq!(graph.spec(graph.outputs()[0].value).to_string(), "f32[n]");
+        let mut early = graph.clone();
+        early.nodes.swap(0, 1);
+        early.values[2].def = Def::Node(NodeId::new(0), 0);
+        assert!(verify(&early).unwrap_err().to_string().contains("n0 (slice at cut): n is not bound yet"));
+        let mut twice = graph;
+        twice.nodes.push(twice.nodes[0].clone());
+        assert!(verify(&twice).unwrap_err().to_string().contains("n2 (bind at count): n is bound before"));
     }
 
     #[test]

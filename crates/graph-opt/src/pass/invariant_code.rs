@@ -1,6 +1,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use mslite_tensor::Dim;
+
 use super::{Pass, PassContext, Patch};
 use crate::ir::op::{Loop, Op};
 use crate::ir::{Def, Node, NodeId, ValueId};
@@ -11,7 +13,8 @@ use crate::{Error, Graph, GraphBuilder, Result};
 /// A node of the body moves when it reads only inputs that are not carried, constants, and results of nodes that
 /// move. What the rest of the body reads of them becomes an input that is not carried. A body runs at least once,
 /// so nothing is computed that was not. It does not fire for effects, for opaque nodes, which may be random, for
-/// nodes with graphs inside, and for those that read nothing but constants: they are for constant folding.
+/// nodes with graphs inside, for extents that are bound in the body, and for nodes that read nothing but constants:
+/// they are for constant folding.
 ///
 /// ```text
 /// %2 = loop(carried=1) %0, %1 {     |  %2 = exp %1
@@ -45,6 +48,7 @@ impl Pass for InvariantCode {
 /// Which nodes of a body move.
 fn moving(turns: &Loop) -> Vec<bool> {
     let body = &turns.body;
+    let bound = body.bound_symbols();
     let mut moving = vec![false; body.nodes().len()];
     for (id, node) in body.nodes() {
         let fixed = |value: &ValueId| match &body.value(*value).def {
@@ -53,7 +57,9 @@ fn moving(turns: &Loop) -> Vec<bool> {
             Def::Node(id, _) => moving[id.index()],
             Def::State(_) => false,
         };
-        let stays = node.op.has_effect() || matches!(node.op, Op::Opaque(_) | Op::If(_) | Op::Loop(_));
+        let is_bound = node.op.extents().flat_map(Dim::symbols).any(|symbol| bound.contains(&symbol));
+        let stays =
+            is_bound || node.op.has_effect() || matches!(node.op, Op::Opaque(_) | Op::If(_) | Op::Loop(_));
         let is_known = node.operands.iter().all(|&value| body.constant(value).is_some());
         moving[id.index()] = !stays && !is_known && node.operands.iter().all(fixed);
     }

@@ -67,6 +67,7 @@ pub(crate) fn print(op: &Op) -> String {
         Op::Conv2d(op) => op.write(&mut to),
         Op::Pool2d(op) => op.write(&mut to),
         Op::Reshape(dims) | Op::Broadcast(dims) | Op::Extents(dims) => to.field("dims", dims),
+        Op::Bind(symbols) => to.field("symbols", symbols),
         Op::Transpose(perm) => to.field("perm", perm),
         Op::Concat { axis } | Op::GatherElements { axis } => to.field("axis", axis),
         Op::Slice(op) => op.write(&mut to),
@@ -149,6 +150,7 @@ fn read_op(name: &str, from: &mut Reader, results: Option<&[TensorSpec]>) -> Sca
         "top_k" => Op::TopK(Fields::read(from)?),
         "triangle" => Op::Triangle(Fields::read(from)?),
         "extents" => Op::Extents(from.field("dims")?),
+        "bind" => Op::Bind(from.field("symbols")?),
         "collective" => Op::Collective(Fields::read(from)?),
         "opaque" => Op::Opaque(Opaque {
             primitive: from.field("primitive")?,

@@ -8,6 +8,7 @@ pub(super) mod compare;
 pub(super) mod conv;
 pub(super) mod conv3d;
 pub(super) mod create;
+pub(super) mod data;
 pub(super) mod detection;
 pub(super) mod diagonal;
 pub(super) mod elementwise;

@@ -4,7 +4,7 @@ use crate::Result;
 use crate::import::call::{ATTRIBUTE, Call};
 use crate::import::emit::whole;
 use crate::import::item::Item;
-use crate::import::known::minimum;
+use crate::import::known::{is_from_data, minimum};
 use crate::ir::ValueId;
 use crate::ir::op::{Op, Pad, PadMode, Slice, Triangle};
 
@@ -98,6 +98,7 @@ fn range(
         let start = begin.map_or(last.clone(), |begin| minimum_of(&last, &from_front(extent, begin)));
         let end = end.map_or(Dim::from(-1), |end| match from_front(extent, end) {
             end if end.as_fixed().is_some_and(|n| n < -1) => Dim::from(-1),
+            end if is_from_data(&end) => minimum_of(&last, &end.maximum(&Dim::from(-1))),
             end => minimum_of(&last, &end),
         });
         (start.clone(), &start - &end)
@@ -105,6 +106,7 @@ fn range(
     let size = length.ceil_div(&Dim::from(step.saturating_abs()));
     let size = match size.as_fixed() {
         Some(n) => Dim::from(n.max(0)),
+        None if is_from_data(&size) => size.maximum(&Dim::from(0)),
         None => size,
     };
     let start = if size.as_fixed() == Some(0) { Dim::from(0) } else { start };
@@ -115,6 +117,11 @@ fn range(
 fn from_front(extent: &Dim, place: &Dim) -> Dim {
     match place.as_fixed() {
         Some(n) if n < 0 => extent + place,
+        None if is_from_data(place) => {
+            // -1 for what is negative, else 0.
+            let sign = place.floor_div(&Dim::from(1_i64 << 62));
+            place - &(&sign * extent)
+        }
         _ => place.clone(),
     }
 }
@@ -122,6 +129,7 @@ fn from_front(extent: &Dim, place: &Dim) -> Dim {
 /// A place of a forward slice, within 0 and the extent.
 fn clamped(extent: &Dim, place: &Dim) -> Dim {
     match place.as_fixed() {
+        None if is_from_data(place) => minimum_of(extent, &from_front(extent, place).maximum(&Dim::from(0))),
         // A symbolic extent is at least 1, so that its last place needs no bound.
         Some(-1) if extent.as_fixed().is_none() => extent + place,
         Some(n) if n < 0 => (extent + place).maximum(&Dim::from(0)),
