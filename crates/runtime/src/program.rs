@@ -296,10 +296,7 @@ impl RunState {
                 let place = &self.program.steps[step].place;
                 Error::new(ErrorKind::Internal, format!("{place} did not make output {output}"))
             })?;
-            if (outputs[output].dtype(), outputs[output].dims()) != (made.dtype(), made.dims()) {
-                outputs[output] = Tensor::zeros(made.dtype(), made.dims())?;
-            }
-            copy_made(made, &mut outputs[output])?;
+            outputs[output] = copy_made(made)?;
         }
         Ok(())
     }
@@ -439,21 +436,18 @@ mod copies {
         }
     }
 
-    /// Copies what an execution made into a tensor of its type and extents.
+    /// A copy of what an execution has made.
     ///
     /// # Errors
     /// `Unsupported` when it is not in host memory.
-    pub(crate) fn copy_made(from: &dyn Buffer, to: &mut Tensor) -> Result<()> {
-        let to = to.bytes_mut()?;
-        let span = from.host().filter(|span| span.len >= to.len()).ok_or_else(|| {
+    pub(crate) fn copy_made(made: &dyn Buffer) -> Result<Tensor> {
+        // SAFETY: all work of the run has finished, and the execution, which owns the buffer, is borrowed.
+        unsafe { Tensor::copy_of(made) }?.ok_or_else(|| {
             Error::new(
                 ErrorKind::Unsupported,
                 "an output whose extents follow from data is not in host memory",
             )
-        })?;
-        // SAFETY: all work of the run has finished, and the execution, which owns the buffer, is borrowed.
-        to.copy_from_slice(unsafe { std::slice::from_raw_parts(span.ptr.as_ptr(), to.len()) });
-        Ok(())
+        })
     }
 
     /// Copies a buffer's bytes into another buffer.

@@ -62,7 +62,7 @@ pub struct HostBuffer {
 
 #[allow(unsafe_code, reason = "buffers are views of memory that streams, not borrows, protect")]
 mod span {
-    use super::{Block, HostBuffer, HostSpan};
+    use super::{Block, Buffer, HostBuffer, HostSpan, Result, Tensor};
 
     // SAFETY: a span is an address; `Buffer`'s contract orders the accesses made through it.
     unsafe impl Send for HostSpan {}
@@ -73,6 +73,24 @@ mod span {
     unsafe impl Send for Block {}
     // SAFETY: as above.
     unsafe impl Sync for Block {}
+
+    impl Tensor {
+        /// A copy of a buffer; `None` when the CPU cannot address its bytes.
+        ///
+        /// # Errors
+        /// [`Error::TooLarge`](crate::Error::TooLarge) when there is not as much memory.
+        ///
+        /// # Safety
+        /// No work that writes the buffer may run or be enqueued meanwhile.
+        pub unsafe fn copy_of(buffer: &dyn Buffer) -> Result<Option<Tensor>> {
+            let mut tensor = Tensor::zeros(buffer.dtype(), buffer.dims())?;
+            let bytes = tensor.bytes_mut()?;
+            let Some(span) = buffer.host().filter(|span| span.len >= bytes.len()) else { return Ok(None) };
+            // SAFETY: the span is valid by `Buffer`'s contract and as long as the tensor; the caller excludes writers.
+            bytes.copy_from_slice(unsafe { std::slice::from_raw_parts(span.ptr.as_ptr(), bytes.len()) });
+            Ok(Some(tensor))
+        }
+    }
 
     impl HostBuffer {
         /// The bytes, while nothing writes them.

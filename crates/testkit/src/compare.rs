@@ -100,15 +100,20 @@ impl fmt::Display for Value {
     }
 }
 
+fn check_dims(actual: &Tensor, expected: &Tensor) -> Result<(), Mismatch> {
+    if actual.dims() == expected.dims() {
+        return Ok(());
+    }
+    let (actual, expected) = (actual.dims().to_vec(), expected.dims().to_vec());
+    Err(Mismatch::Shape { actual, expected })
+}
+
 /// Compares values; the element types may differ. NaN equals NaN, an infinity equals itself.
 ///
 /// # Errors
 /// [`Mismatch`], with the first index that differs and both values there.
 pub fn compare(actual: &Tensor, expected: &Tensor, tolerance: Tolerance) -> Result<(), Mismatch> {
-    if actual.dims() != expected.dims() {
-        let (actual, expected) = (actual.dims().to_vec(), expected.dims().to_vec());
-        return Err(Mismatch::Shape { actual, expected });
-    }
+    check_dims(actual, expected)?;
     let actual = Array::from_tensor(actual).map_err(Mismatch::Invalid)?;
     let expected = Array::from_tensor(expected).map_err(Mismatch::Invalid)?;
     let pairs = || actual.values.iter().zip(&expected.values);
@@ -124,6 +129,25 @@ pub fn compare(actual: &Tensor, expected: &Tensor, tolerance: Tolerance) -> Resu
         largest: pairs().map(|(a, e)| (complex(*a) - complex(*e)).norm()).fold(0.0, f64::max),
         tolerance,
     })))
+}
+
+/// The largest `|actual - expected| / (atol + rtol * |expected|)`: at most 1 where [`compare`] finds no difference.
+///
+/// # Errors
+/// [`Mismatch`] for other extents, and for bytes that are no values.
+pub fn distance(actual: &Tensor, expected: &Tensor, tolerance: Tolerance) -> Result<f64, Mismatch> {
+    check_dims(actual, expected)?;
+    let actual = Array::from_tensor(actual).map_err(Mismatch::Invalid)?;
+    let expected = Array::from_tensor(expected).map_err(Mismatch::Invalid)?;
+    let ratio = |(a, e): (&Scalar, &Scalar)| {
+        if is_close(*a, *e, Tolerance::EXACT) {
+            return 0.0;
+        }
+        let (a, e) = (complex(*a), complex(*e));
+        let ratio = (a - e).norm() / (tolerance.atol + tolerance.rtol * e.norm());
+        if ratio.is_nan() { f64::INFINITY } else { ratio }
+    };
+    Ok(actual.values.iter().zip(&expected.values).map(ratio).fold(0.0, f64::max))
 }
 
 /// Panics unless the tensors are close.

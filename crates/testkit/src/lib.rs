@@ -12,6 +12,6 @@ mod suite;
 pub use allocations::CountingAllocator;
 pub use backend::backend_main;
 pub use collective::collective_main;
-pub use compare::{Difference, Mismatch, Tolerance, Value, assert_close, compare};
+pub use compare::{Difference, Mismatch, Tolerance, Value, assert_close, compare, distance};
 pub use generate::Generator;
 pub use mslite_tensor::npz;

@@ -1,6 +1,8 @@
 //! What the tests share: models with inputs and expected outputs, and ranks as threads.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub(crate) mod corpus;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

@@ -27,6 +27,9 @@ pub(super) fn cases() -> Vec<GraphCase> {
         push("symbolic/attention", attention(dtype, &Dim::symbol("length")), sequences.to_vec());
         let halves = [2, 8, 4].map(|n| vec![x(&[n, 3]), x(&[3])]);
         push("symbolic/layout", symbolic_layout(dtype), halves.to_vec());
+        let parts =
+            [2_i64, 0, 5, 3].map(|n| vec![x(&[5, 3]), Tensor::from_vec(vec![n], &[1]).expect("one number")]);
+        push("symbolic/data", extents_from_data(dtype), parts.to_vec());
     }
     cases
 }
@@ -148,4 +151,29 @@ fn symbolic_layout(dtype: DType) -> Graph {
     let mean = chain.node(Op::Reduce(mean), &[joined]);
     let count = chain.node(Op::Extents(vec![rows]), &[]);
     finish(chain.builder, &[joined, mean, count])
+}
+
+/// As many rows as a tensor says; as many of their sums as an element of what was computed with them says.
+fn extents_from_data(dtype: DType) -> Graph {
+    let mut chain = Chain::new(dtype);
+    let x = chain.input(vec![Dim::from(5), Dim::from(3)]);
+    let count = chain.builder.input("count", TensorSpec::fixed(DType::I64, &[1]));
+    let symbol = |chain: &mut Chain, name: &str, count: ValueId| {
+        let bind = Op::Bind(vec![name.into()]);
+        chain.builder.push(bind, &[count], &"case/bind".into()).expect("the case fits its operands");
+        Dim::symbol(name)
+    };
+    let rows = symbol(&mut chain, "rows", count);
+    let slice = |sizes: Vec<Dim>| {
+        let rank = sizes.len();
+        Op::Slice(Slice { starts: vec![Dim::from(0); rank], sizes, steps: vec![1; rank] })
+    };
+    let part = chain.node(slice(vec![rows.clone(), Dim::from(3)]), &[x]);
+    let sums = Reduce { kind: ReduceKind::Sum, axes: vec![1], keep_dims: false };
+    let sums = chain.node(Op::Reduce(sums), &[part]);
+    let extents = chain.node(Op::Extents(vec![rows.floor_div(&Dim::from(2))]), &[]);
+    let half = symbol(&mut chain, "half", extents);
+    let upper = chain.node(slice(vec![half]), &[sums]);
+    let twice = chain.node(Op::Binary(Binary::Add), &[x, x]);
+    finish(chain.builder, &[part, upper, twice])
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mslite_graph_opt::{Graph, GraphBuilder, Op, ValueId, specialise};
 use mslite_runtime::{CompileOptions, Device, Executable, Execution, Groups, Result};
-use mslite_tensor::{Buffer, HostBuffer, Tensor, TensorSpec};
+use mslite_tensor::{Buffer, Dims, HostBuffer, Tensor, TensorSpec};
 
 use crate::suite::{Case, Stop, Verdict, ensure, fail};
 use crate::{Tolerance, compare, reference};
@@ -132,18 +132,23 @@ pub(super) fn claim(device: &dyn Device, graph: &Graph) -> Verdict {
     }
 }
 
-/// Runs once and waits; the outputs begin as bytes that no run leaves there by chance.
+/// Runs once and waits; the outputs begin as bytes that no run leaves there by chance. Those whose extents follow from
+/// data are the execution's.
 pub(super) fn run(
     device: &dyn Device,
     execution: &mut dyn Execution,
     graph: &Graph,
     inputs: &[Tensor],
 ) -> Result<Vec<Tensor>, Stop> {
-    let mut outputs = Vec::new();
-    for spec in output_specs(graph, inputs)? {
-        outputs.push(unwritten(&spec)?);
-    }
+    let specs = output_specs(graph, inputs)?;
+    let mut outputs: Vec<Tensor> = specs.iter().map(unwritten).collect::<Result<_, _>>()?;
     launch(device, execution, inputs, &mut outputs).map_err(fail("running"))?;
+    for (n, (output, spec)) in outputs.iter_mut().zip(&specs).enumerate() {
+        if !spec.shape.is_fixed() {
+            let made = execution.output(n).ok_or_else(|| format!("output {n} was not made"))?;
+            *output = copied(made)?.ok_or_else(|| format!("output {n} is not in host memory"))?;
+        }
+    }
     Ok(outputs)
 }
 
@@ -175,8 +180,15 @@ pub(super) fn output_specs(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tenso
 }
 
 fn unwritten(spec: &TensorSpec) -> Result<Tensor, Stop> {
-    let dims = spec.shape.as_fixed().ok_or("the case leaves an output's shape open")?;
+    // What follows from data is not written here.
+    let dims = spec.shape.as_fixed().unwrap_or_else(|| Dims::from_slice(&[0]));
     let mut tensor = Tensor::zeros(spec.dtype, &dims).map_err(fail("the case"))?;
     tensor.bytes_mut().map_err(fail("the case"))?.fill(0xff);
     Ok(tensor)
+}
+
+#[allow(unsafe_code, reason = "reads what an execution has made")]
+fn copied(made: &dyn Buffer) -> Result<Option<Tensor>, Stop> {
+    // SAFETY: the stream has reached the run, and no other one is enqueued.
+    unsafe { Tensor::copy_of(made) }.map_err(fail("copying an output"))
 }

@@ -15,8 +15,8 @@ mod ranks;
 use std::collections::BTreeMap;
 
 use mslite_graph_opt::ir::Def;
-use mslite_graph_opt::{Graph, NodeId, Op, ValueId, specialise};
-use mslite_tensor::{DType, Tensor};
+use mslite_graph_opt::{Graph, NodeId, Op, ValueId, specialise, specialise_within};
+use mslite_tensor::{Bindings, DType, Symbol, Tensor};
 
 pub use exchange::exchange;
 pub use ranks::evaluate_ranks;
@@ -79,6 +79,10 @@ impl Run {
     fn evaluate_node(&mut self, id: NodeId) -> Result<(), String> {
         let node = self.graph.node(id);
         let operands: Vec<&Array> = node.operands.iter().map(|value| &self.values[value]).collect();
+        if let Op::Bind(symbols) = &node.op {
+            self.graph = bound(&self.graph, symbols, operands[0])?;
+            return Ok(());
+        }
         let specs: Vec<_> = node.results.iter().map(|&value| self.graph.spec(value).clone()).collect();
         let dims: Vec<Vec<usize>> =
             specs.iter().map(|spec| spec.shape.as_fixed().map(|d| d.to_vec()).unwrap_or_default()).collect();
@@ -100,6 +104,20 @@ impl Run {
         }
         Ok(self.graph.outputs().iter().map(|port| self.values[&port.value].to_tensor()).collect())
     }
+}
+
+/// The graph with these values of symbols.
+fn bound(graph: &Graph, symbols: &[Symbol], values: &Array) -> Result<Graph, String> {
+    let mut bindings = Bindings::new();
+    for (symbol, value) in symbols.iter().zip(&values.values) {
+        let Scalar::Int(n) = *value else { return Err(format!("{symbol} is no integer")) };
+        bindings.insert(symbol.clone(), i64::try_from(n).map_err(|e| e.to_string())?);
+    }
+    let inputs: Option<Vec<_>> =
+        graph.inputs().iter().map(|port| graph.spec(port.value).shape.as_fixed()).collect();
+    let inputs = inputs.ok_or("the extents of an input are not known")?;
+    let inputs: Vec<&[usize]> = inputs.iter().map(|dims| &dims[..]).collect();
+    specialise_within(graph, &inputs, &bindings).map(|(graph, _)| graph).map_err(|e| e.to_string())
 }
 
 /// The results of an operation; `dims` are the shapes that the type rules give them.
