@@ -9,6 +9,6 @@ mod specialise;
 pub mod text;
 
 pub use error::{Error, Result};
-pub use import::{ImportOptions, alternative, import};
+pub use import::{ImportOptions, alternative, import, import_inputs};
 pub use ir::{Graph, GraphBuilder, NodeId, Op, ValueId};
 pub use specialise::{specialise, specialise_within};

@@ -3,6 +3,7 @@
 mod config;
 mod context;
 mod model;
+mod sessions;
 mod status;
 mod tensor;
 

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -6,10 +6,11 @@ use mslite_backend_cpu::CpuEvaluator;
 use mslite_graph_opt::pass::{Level, OptimiseOptions, Pass, agreed_passes, optimise, passes};
 use mslite_graph_opt::{Graph, ImportOptions, import};
 use mslite_mindir::{GroupFile, Key, Mode, OpenOptions};
+use mslite_runtime::Plan;
 use mslite_runtime::schedule::GroupRanks;
-use mslite_runtime::{Plan, Session, SessionOptions};
 use smallvec::SmallVec;
 
+use crate::sessions::{Recipe, Sessions};
 use crate::{Config, Context, Error, ErrorKind, Result, Tensor};
 
 /// How a model file is written.
@@ -77,12 +78,15 @@ impl BuildOptions {
 
 /// A model, built for the devices of a context.
 ///
+/// A model that leaves the number of axes of an input open is compiled when that is known: by [`Model::resize`] or the
+/// first [`Model::predict`], and again for each other number.
+///
 /// Several threads may call [`Model::predict`] at once. A model that exchanges data with other ranks, or keeps
 /// state, answers them one after another; then all ranks must call in the same order.
 #[derive(Debug)]
 pub struct Model {
     path: PathBuf,
-    session: Session,
+    sessions: Sessions,
     config: Config,
 }
 
@@ -112,14 +116,11 @@ impl Model {
         let config = options.config.as_ref().map(Config::open).transpose()?.unwrap_or_default();
         let devices = context.devices()?;
         let groups = groups(context)?;
-        let graph = read(path, options)?;
-        let mut session = SessionOptions::default().with_groups(groups);
-        session.agreed_passes = wanted(agreed_passes(options.level), options);
-        if let Some(world) = context.world()? {
-            session = session.with_world(world);
-        }
-        let session = Session::build(graph, devices, session)?;
-        Ok(Model { path: path.to_owned(), session, config })
+        let world = context.world()?;
+        let source = open(path, options)?;
+        let recipe =
+            Recipe { source, path: path.to_owned(), options: options.clone(), devices, groups, world };
+        Ok(Model { path: path.to_owned(), sessions: Sessions::new(recipe)?, config })
     }
 
     /// Where it came from.
@@ -132,24 +133,28 @@ impl Model {
         &self.config
     }
 
-    /// How its graph is divided among devices.
-    pub fn plan(&self) -> &Plan {
-        self.session.plan()
+    /// How its graph is divided among devices; `None` while the number of axes of an input is not known.
+    pub fn plan(&self) -> Option<&Plan> {
+        self.sessions.first().map(|session| session.plan())
     }
 
-    /// Its optimised graph.
-    pub fn graph(&self) -> &Graph {
-        self.session.graph()
+    /// Its optimised graph; `None` while the number of axes of an input is not known.
+    pub fn graph(&self) -> Option<&Graph> {
+        self.sessions.first().map(|session| session.graph())
     }
 
     /// A tensor for each input, without data.
     pub fn inputs(&self) -> Vec<Tensor> {
-        describe(self.graph(), self.session.inputs())
+        self.sessions.inputs.clone()
     }
 
-    /// A tensor for each output, without data.
+    /// A tensor for each output, without data; as the file states them while the number of axes of an input is not
+    /// known.
     pub fn outputs(&self) -> Vec<Tensor> {
-        describe(self.graph(), self.session.outputs())
+        match self.sessions.first() {
+            Some(session) => describe(session.graph(), session.outputs()),
+            None => self.sessions.outputs.clone(),
+        }
     }
 
     /// Gives inputs other extents and drops their data.
@@ -161,7 +166,7 @@ impl Model {
             let message = format!("{} inputs cannot have {} shapes", inputs.len(), dims.len());
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
-        self.session.resize(dims)?;
+        self.sessions.fitting(dims.iter().map(|dims| dims.len()))?.resize(dims)?;
         for (input, dims) in inputs.iter_mut().zip(dims) {
             input.set_shape(dims);
         }
@@ -173,8 +178,10 @@ impl Model {
     /// # Errors
     /// `InvalidArgument` when inputs do not fit; `PeerLost` and `Timeout` when another rank fails.
     pub fn predict(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let outputs = self.session.run(&data(inputs)?)?;
-        let names = self.session.outputs().iter().map(|port| port.name.as_str());
+        let inputs = data(inputs)?;
+        let session = self.sessions.fitting(inputs.iter().map(|tensor| tensor.dims().len()))?;
+        let outputs = session.run(&inputs)?;
+        let names = session.outputs().iter().map(|port| port.name.as_str());
         Ok(names.zip(outputs).map(|(name, tensor)| Tensor::new(name, tensor)).collect())
     }
 
@@ -183,7 +190,9 @@ impl Model {
     /// # Errors
     /// As [`Model::predict`]; also when an output has no data or another type.
     pub fn predict_into(&self, inputs: &[Tensor], outputs: &mut [mslite_tensor::Tensor]) -> Result<()> {
-        self.session.run_into(&data(inputs)?, outputs)
+        let inputs = data(inputs)?;
+        let session = self.sessions.fitting(inputs.iter().map(|tensor| tensor.dims().len()))?;
+        session.run_into(&inputs, outputs)
     }
 }
 
@@ -195,14 +204,24 @@ fn describe(graph: &Graph, ports: &[mslite_graph_opt::ir::Port]) -> Vec<Tensor> 
     ports.iter().map(|port| Tensor::described(&port.name, graph.spec(port.value))).collect()
 }
 
-/// Reads a model file into an optimised graph.
-fn read(path: &Path, options: &BuildOptions) -> Result<Graph> {
+fn open(path: &Path, options: &BuildOptions) -> Result<mslite_mindir::Model> {
     let mut open = OpenOptions::new();
     open.key = options.key.clone();
     open.mode = options.mode;
-    let model = mslite_mindir::Model::open(path, &open).map_err(not_read)?;
+    mslite_mindir::Model::open(path, &open).map_err(not_read)
+}
+
+/// A model as an optimised graph; `axes` has the numbers of axes that it leaves open.
+pub(crate) fn read(
+    model: &mslite_mindir::Model,
+    path: &Path,
+    options: &BuildOptions,
+    axes: BTreeMap<String, usize>,
+) -> Result<Graph> {
     let in_file = |error: mslite_graph_opt::Error| Error::from(error).with("model", path.display());
-    let graph = import(&model, &ImportOptions::default()).map_err(in_file)?;
+    let mut importing = ImportOptions::default();
+    importing.axes = axes;
+    let graph = import(model, &importing).map_err(in_file)?;
     let known = [passes(Level::O2), agreed_passes(Level::O2)].concat();
     let known = known.into_iter().map(|pass| pass.name().to_owned()).collect();
     if let Some(name) = options.without_passes.difference(&known).next() {
@@ -217,7 +236,7 @@ fn read(path: &Path, options: &BuildOptions) -> Result<Graph> {
 }
 
 /// The passes that the caller has not switched off.
-fn wanted(mut passes: Vec<Arc<dyn Pass>>, options: &BuildOptions) -> Vec<Arc<dyn Pass>> {
+pub(crate) fn wanted(mut passes: Vec<Arc<dyn Pass>>, options: &BuildOptions) -> Vec<Arc<dyn Pass>> {
     passes.retain(|pass| !options.without_passes.contains(pass.name()));
     passes
 }

@@ -22,6 +22,7 @@ fn ways_meet_again() {
     let mut context = Context::new();
     context.ranks = Ranks::Alone;
     let model = Model::build_from_file(path, ModelType::MindIr, &context).unwrap();
-    let branches = model.graph().nodes_within().filter(|(_, node)| matches!(node.op, Op::If(_))).count();
+    let branches =
+        model.graph().unwrap().nodes_within().filter(|(_, node)| matches!(node.op, Op::If(_))).count();
     assert_eq!(branches, 12);
 }

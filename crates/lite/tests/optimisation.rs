@@ -37,7 +37,7 @@ fn levels_and_passes_are_chosen() {
     let nodes = |options: &BuildOptions| {
         let context = context(Ranks::Alone, 1);
         let model = mslite::Model::build_with(&case.models[0], ModelType::MindIr, &context, options);
-        model.unwrap().graph().nodes().len()
+        model.unwrap().graph().unwrap().nodes().len()
     };
     let plain = nodes(&BuildOptions::default().with_level(Level::O0));
     let without = nodes(&BuildOptions::default().without_pass("fusion"));

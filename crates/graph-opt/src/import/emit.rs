@@ -84,7 +84,7 @@ impl Emitter {
         self.spec(x).shape.dims().map(<[Dim]>::to_vec).ok_or_else(|| {
             self.unsupported(
                 "a tensor of unknown rank",
-                "this operation needs the number of axes; export the model with a ranked input",
+                "this operation needs the number of axes; give it for the inputs (the axes of the import's options)",
             )
         })
     }

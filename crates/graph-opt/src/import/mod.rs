@@ -16,10 +16,12 @@ mod walk;
 
 pub use unsupported::alternative;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mslite_mindir::Model;
+use mslite_tensor::TensorSpec;
 
+use crate::ir::Port;
 use crate::{Graph, Result};
 
 /// Limits of an import.
@@ -30,12 +32,26 @@ pub struct ImportOptions {
     pub max_nodes: usize,
     /// Deepest nesting of calls; deeper is refused.
     pub max_depth: usize,
+    /// Number of axes, by name, of inputs for which the model leaves it open. Few operations can be imported without.
+    pub axes: BTreeMap<String, usize>,
 }
 
 impl Default for ImportOptions {
     fn default() -> Self {
-        ImportOptions { max_nodes: 1 << 20, max_depth: 128 }
+        ImportOptions { max_nodes: 1 << 20, max_depth: 128, axes: BTreeMap::new() }
     }
+}
+
+/// Names and types of the inputs that the graph of a model has.
+///
+/// # Errors
+/// [`Error::Unsupported`](crate::Error::Unsupported) for inputs that are no tensors, and
+/// [`Error::InvalidModel`](crate::Error::InvalidModel) for those without a type.
+pub fn import_inputs(model: &Model) -> Result<Vec<(String, TensorSpec)>> {
+    let options = ImportOptions::default();
+    let graph = walk::Importer::new(model, &options, &BTreeSet::new()).inputs()?;
+    let spec = |port: &Port| (port.name.clone(), graph.spec(port.value).clone());
+    Ok(graph.inputs().iter().map(spec).collect())
 }
 
 /// The graph of a model.

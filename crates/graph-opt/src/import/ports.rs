@@ -1,6 +1,6 @@
 //! Inputs and outputs of the entry graph, with the names that users see.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use mslite_mindir::{DataType, Model, Node, Type};
 use mslite_tensor::{Dim, Shape, TensorSpec};
@@ -29,6 +29,8 @@ impl Names {
 /// Adds what an input of the entry graph stands for.
 pub(super) struct Inputs<'e> {
     pub(super) emit: &'e mut Emitter,
+    /// Number of axes where the model leaves it open, by name.
+    pub(super) axes: &'e BTreeMap<String, usize>,
     pub(super) names: Names,
     pub(super) symbols: Names,
 }
@@ -49,6 +51,13 @@ impl Inputs<'_> {
                 let spec = tensor.spec(|axis| symbol(symbols, &name, axis)).ok_or_else(|| {
                     self.emit.unsupported("an input", format!("tensors hold no {}", tensor.dtype))
                 })?;
+                let spec = match self.axes.get(&name) {
+                    Some(&count) if spec.shape.rank().is_none() => {
+                        let dims = (0..count).map(|axis| symbol(symbols, &name, axis));
+                        TensorSpec::new(spec.dtype, Shape::ranked(dims))
+                    }
+                    _ => spec,
+                };
                 Ok(Item::Tensor(self.emit.builder.input(name, spec)))
             }
             Type::Scalar(dtype) => self.scalar(name, *dtype),

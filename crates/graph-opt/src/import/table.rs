@@ -8,7 +8,7 @@ use super::item::Item;
 use super::ops::{
     arith, attention, cache, collective, compare, conv, conv3d, create, data, detection, diagonal,
     elementwise, halo, index, inplace, linear, moe, norm, pool, products, quant, reduce, resize, sample,
-    scalar, scatter, shape, slice, solve, space, state, stats,
+    scalar, scatter, sequence, shape, slice, solve, space, state, stats,
 };
 use crate::Result;
 use crate::ir::ValueId;
@@ -176,7 +176,20 @@ const TABLE: &[(&str, Lowering)] = &[
     ("ScalarToTensor", C(scalar::to_tensor)), ("TupleToTensor", C(scalar::to_tensor)),
     ("ListToTensor", C(scalar::to_tensor)), ("TensorToScalar", C(scalar::to_scalar)),
     ("TensorToTuple", C(scalar::to_tuple)), ("TensorToList", C(scalar::to_tuple)), ("Cast", C(scalar::cast)),
-    ("sequence_len", C(scalar::length)), ("tuple_len", C(scalar::length)), ("SequenceConcat", C(scalar::join)),
+    ("sequence_len", C(scalar::length)), ("tuple_len", C(scalar::length)),
+
+    // Sequences.
+    ("SequenceAdd", C(sequence::add)), ("SequenceMul", C(sequence::repeat)), ("SequenceSlice", C(sequence::slice)),
+    ("SequenceSliceSetItem", C(sequence::slice_set_item)), ("ListAppend", C(sequence::append)),
+    ("ListInsert", C(sequence::insert)), ("make_range", C(sequence::range)), ("shape_mul", C(sequence::shape_product)),
+    ("InSequence", C(sequence::contains)), ("SequenceCount", C(sequence::count)), ("SequenceIndex", C(sequence::index)),
+    ("SequenceMax", C(sequence::extreme)), ("SequenceMin", C(sequence::extreme)),
+    ("SequenceZerosLike", C(sequence::zeros)), ("tuple_equal", C(sequence::equal)), ("list_equal", C(sequence::equal)),
+    ("tuple_lt", C(sequence::compare)), ("list_lt", C(sequence::compare)), ("tuple_le", C(sequence::compare)),
+    ("list_le", C(sequence::compare)), ("tuple_greater_than", C(sequence::compare)),
+    ("list_greater_than", C(sequence::compare)), ("tuple_greater_equal", C(sequence::compare)),
+    ("list_greater_equal", C(sequence::compare)), ("SequenceConcat", V(shape::concat)),
+    ("SequenceStack", V(shape::stack)), ("SequenceUnstack", C(shape::unstack)), ("SequenceAddN", V(elementwise::add_n)),
 
     // Reductions.
     ("ReduceSum", R(ReduceKind::Sum)), ("ReduceMean", R(ReduceKind::Mean)), ("ReduceMax", R(ReduceKind::Max)),

@@ -110,10 +110,17 @@ impl<'m> Importer<'m> {
         self.set_next()
     }
 
+    /// A graph that has the inputs only.
+    pub(super) fn inputs(mut self) -> Result<Graph> {
+        self.bind_inputs()?;
+        Ok(self.emit.builder.into_graph())
+    }
+
     fn bind_inputs(&mut self) -> Result<()> {
         let model = self.model;
         let mut inputs = Inputs {
             emit: &mut self.emit,
+            axes: &self.options.axes,
             names: Names::default(),
             symbols: std::mem::take(&mut self.symbols),
         };

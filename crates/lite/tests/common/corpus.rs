@@ -129,7 +129,7 @@ impl Entry {
         let mut options = options.clone();
         options.key = files.key.clone();
         let model = Model::build_with(&files.model, ModelType::MindIr, &context, &options).map_err(text)?;
-        let mut outcome = Outcome { error: 0.0, nodes: model.graph().nodes_within().count() };
+        let mut outcome = Outcome { error: 0.0, nodes: model.graph().unwrap().nodes_within().count() };
         for (call, (given, expected)) in files.calls.iter().enumerate() {
             let mut given = npz::read_numbered(given, "in_").map_err(text)?;
             if files.takes_nothing {
@@ -151,7 +151,7 @@ impl Entry {
             return Err(format!("{} outputs, expected {}", outputs.len(), expected.len()));
         }
         let narrow = |dtype: DType| matches!(dtype, DType::F16 | DType::BF16);
-        let narrows = model.graph().values().any(|(_, value)| narrow(value.spec.dtype));
+        let narrows = model.graph().unwrap().values().any(|(_, value)| narrow(value.spec.dtype));
         let mut worst: f64 = 0.0;
         for (i, (output, expected)) in outputs.iter().zip(expected).enumerate() {
             let data = output.data().ok_or("an output has no data")?;

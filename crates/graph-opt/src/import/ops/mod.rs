@@ -27,6 +27,7 @@ pub(super) mod resize;
 pub(super) mod sample;
 pub(super) mod scalar;
 pub(super) mod scatter;
+pub(super) mod sequence;
 pub(super) mod shape;
 pub(super) mod slice;
 pub(super) mod solve;

@@ -169,21 +169,3 @@ pub(in crate::import) fn length(call: &mut Call) -> Result<Item> {
         _ => Err(call.invalid("it takes a tuple")),
     }
 }
-
-/// Tuples one after the other.
-pub(in crate::import) fn join(call: &mut Call) -> Result<Item> {
-    let parts = match call.args.first() {
-        Some(Item::Tuple(parts)) if parts.iter().all(|part| matches!(part, Item::Tuple(_))) => parts.clone(),
-        _ => return Err(call.invalid("it takes a tuple of tuples")),
-    };
-    let items = parts.iter().flat_map(|part| match part {
-        Item::Tuple(items) => items.to_vec(),
-        _ => Vec::new(),
-    });
-    const MAX_JOINED: usize = 1024;
-    let items: Vec<Item> = items.take(MAX_JOINED + 1).collect();
-    if items.len() > MAX_JOINED {
-        return Err(call.unsupported(format!("it makes a tuple of more than {MAX_JOINED} elements")));
-    }
-    Ok(Item::tuple(items))
-}
