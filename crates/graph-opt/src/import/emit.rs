@@ -7,7 +7,7 @@ use mslite_tensor::{DType, Dim, Symbol, Tensor, TensorSpec, bf16, f16};
 use smallvec::SmallVec;
 
 use super::item::Item;
-use super::known::{bound_ints, data_symbol};
+use super::known::{bound_ints, count_symbol, data_symbol};
 use crate::ir::op::{Binary, Loop, Op, Reduce, ReduceKind, Slice, Unary};
 use crate::ir::{Graph, GraphBuilder, Node, NodeId, ValueId};
 use crate::{Error, Result};
@@ -291,8 +291,18 @@ impl Emitter {
 
     /// A tensor of one element as an extent of which is known that it is not negative.
     pub(super) fn bound_count(&mut self, x: ValueId) -> Result<Dim> {
-        let symbols = self.bind(x, |n| format!("count.{n}").into())?;
+        let symbols = self.bind(x, count_symbol)?;
         Ok(Dim::symbol(&symbols[0]))
+    }
+
+    /// The front part of a tensor along some axes, whose extents are the elements of another one.
+    pub(super) fn cut_to(&mut self, x: ValueId, axes: &[usize], extents: ValueId) -> Result<ValueId> {
+        let symbols = self.bind(extents, count_symbol)?;
+        let mut slice = whole(self.dims(x)?);
+        for (&axis, symbol) in axes.iter().zip(&symbols) {
+            slice.sizes[axis] = Dim::symbol(symbol);
+        }
+        self.slice(x, slice)
     }
 
     fn bind(&mut self, x: ValueId, name: fn(usize) -> Symbol) -> Result<Vec<Symbol>> {

@@ -39,6 +39,11 @@ pub(super) fn data_symbol(n: usize) -> Symbol {
     format!("{FROM_DATA}{n}").into()
 }
 
+/// A name for the n-th number that counts something.
+pub(super) fn count_symbol(n: usize) -> Symbol {
+    format!("count.{n}").into()
+}
+
 /// Whether a number may be negative or beyond an extent, as it comes from a tensor.
 pub(super) fn is_from_data(dim: &Dim) -> bool {
     dim.symbols().iter().any(|symbol| symbol.starts_with(FROM_DATA))

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mslite_tensor::{DType, Tensor, TensorSpec};
+use mslite_tensor::{DType, Shape, Tensor, TensorSpec};
 
 use super::graph::{Def, Graph, GraphBuilder, Node, Value, ValueId};
 use super::op::Op;
@@ -137,6 +137,21 @@ impl Nested {
         let zero = Tensor::zeros(spec.dtype, &[]).map_err(|e| Error::Verify(e.to_string()))?;
         let zero = self.constant(zero);
         if dims.is_empty() { Ok(zero) } else { self.push1(Op::Broadcast(dims.to_vec()), &[zero], origin) }
+    }
+
+    /// One of its values with zeros behind its elements, where `spec` has room for more.
+    pub(crate) fn padded(&mut self, value: ValueId, spec: &TensorSpec, origin: &Arc<str>) -> Result<ValueId> {
+        let mut value = value;
+        for (axis, extent) in spec.shape.dims().unwrap_or_default().iter().enumerate() {
+            let own = self.graph().spec(value).shape.dims().unwrap_or_default();
+            if own.get(axis).is_some_and(|own| own != extent) {
+                let mut dims = own.to_vec();
+                dims[axis] = extent - &dims[axis];
+                let zeros = self.zeros(&TensorSpec::new(spec.dtype, Shape::ranked(dims)), origin)?;
+                value = self.push1(Op::Concat { axis }, &[value, zeros], origin)?;
+            }
+        }
+        Ok(value)
     }
 
     /// Whether a value is one of the graph around it.

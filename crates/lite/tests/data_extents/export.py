@@ -126,6 +126,31 @@ class InBranch(nn.Cell):
         return y
 
 
+class Ways(nn.Cell):
+    """Ways that give tensors of other extents."""
+
+    def construct(self, x, n):
+        if n > 2:
+            y = x[:2]
+        else:
+            y = x[:4]
+        return y * 2, y.sum(0)
+
+
+class WaysTwice(nn.Cell):
+    def construct(self, x, n):
+        if n > 2:
+            y = ops.concat((x, x))
+            z = y[:, :1]
+        elif n > 1:
+            y = x
+            z = y
+        else:
+            y = x[:1]
+            z = x
+        return y, z
+
+
 class Ranged(nn.Cell):
     def construct(self, x, n):
         return ops.range(I(0), n, I(1)) * 2
@@ -179,6 +204,8 @@ NETWORKS = {
     "step": (Step(), [F(9), I(1), I(8)], [F(9), I(0), I(-2)]),
     "window": (Window(), [F(3, 6), I(4)], [F(3, 6), I(1)], [F(3, 6), I(6)]),
     "in_branch": (InBranch(), [F(6, 2), I(4)], [F(6, 2), I(1)]),
+    "ways": (Ways(), [F(6, 2), I(4)], [F(6, 2), I(1)], [F(6, 2), I(3)]),
+    "ways_twice": (WaysTwice(), [F(6, 2), I(4)], [F(6, 2), I(1)], [F(6, 2), I(2)]),
     "ranged": (Ranged(), [F(1), I(5)], [F(1), I(2)]),
     "shaped": (Shaped(), [F(2, 6), I([3, 4])], [F(2, 6), I([12, 1])]),
     "indexed": (Indexed(), [F(3, 4)], [F(3, 4)]),

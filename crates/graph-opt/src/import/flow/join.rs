@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mslite_tensor::{DType, Tensor, TensorSpec};
+use mslite_tensor::{DType, Dim, Shape, Tensor, TensorSpec};
 
 use super::super::item::{Binding, Item};
 use super::super::walk::Importer;
@@ -103,16 +103,27 @@ impl<'m> Importer<'m> {
         for &target in &targets {
             joined.push(self.join_way(&parts, target, &mut results)?);
         }
-        self.add_outputs(&mut parts, &results)?;
+        let open = self.add_outputs(&mut parts, &results)?;
         if targets.len() > 1 {
             parts.iter_mut().try_for_each(|part| self.add_choice(part, &targets))?;
+        }
+        for result in &open {
+            parts
+                .iter_mut()
+                .zip(&result.extents)
+                .try_for_each(|(part, dims)| self.add_extents(part, dims))?;
         }
         let ([then, otherwise], mut operands) = (parts, vec![condition]);
         let ((then, captured), (otherwise, more)) = (then.nested.finish(), otherwise.nested.finish());
         operands.extend(captured.into_iter().chain(more));
         let op = Op::If(If { then, otherwise });
         let needed = targets.len() > 1 || !results.is_empty() || op.has_effect();
-        let values = if needed { self.emit.push(op, &operands)? } else { Default::default() };
+        let mut values = if needed { self.emit.push(op, &operands)? } else { Default::default() };
+        let first = values.len() - open.len();
+        for (i, result) in open.iter().enumerate() {
+            let extents = values[first + i];
+            values[result.number] = self.emit.cut_to(values[result.number], &result.axes, extents)?;
+        }
         let ways = joined.into_iter().map(|way| way.resolve(&values, self.clock)).collect();
         let outcome = Outcome { which: values.get(results.len()).copied(), ways };
         self.settled(outcome)
@@ -195,25 +206,41 @@ impl<'m> Importer<'m> {
         })
     }
 
-    /// Adds the outputs of both ways: zeros where one does not come.
-    fn add_outputs(&self, parts: &mut [Part; 2], results: &Results) -> Result<()> {
+    /// Adds the outputs of both ways: zeros where one does not come. Gives those whose extents depend on the way; they
+    /// have zeros behind their elements.
+    fn add_outputs(&self, parts: &mut [Part; 2], results: &Results) -> Result<Vec<OpenResult>> {
         let (around, origin) = (self.emit.builder.graph(), &self.emit.origin);
-        for pair in results {
+        let mut open = Vec::new();
+        for (number, pair) in results.iter().enumerate() {
             let mut values = [None, None];
             for (side, leaf) in pair.iter().enumerate() {
                 let value = leaf.as_ref().and_then(|leaf| leaf.tensor);
                 values[side] = value.map(|value| parts[side].nested.read(around, value));
             }
             let spec = |side: usize| values[side].map(|value| parts[side].nested.graph().spec(value).clone());
-            let spec = self.common_spec(pair, [spec(0), spec(1)])?;
+            let specs = [spec(0), spec(1)];
+            let result = OpenResult::of(number, parts, &specs);
+            let spec = match &result {
+                Some(result) => result.spec.clone(),
+                None => self.common_spec(pair, specs)?,
+            };
             for (part, value) in parts.iter_mut().zip(values) {
                 let value = match value {
                     Some(value) => part.nested.cast(value, spec.dtype, origin)?,
                     None => part.nested.zeros(&spec, origin)?,
                 };
+                let value = part.nested.padded(value, &spec, origin)?;
                 part.nested.output(value);
             }
+            open.extend(result);
         }
+        Ok(open)
+    }
+
+    /// Adds the output that says how large a result is.
+    fn add_extents(&self, part: &mut Part, dims: &[Dim]) -> Result<()> {
+        let extents = part.nested.push1(Op::Extents(dims.to_vec()), &[], &self.emit.origin)?;
+        part.nested.output(extents);
         Ok(())
     }
 
@@ -260,6 +287,38 @@ impl<'m> Importer<'m> {
         };
         part.nested.output(value);
         Ok(())
+    }
+}
+
+/// A result of a branch whose extents depend on the way.
+#[derive(Debug)]
+struct OpenResult {
+    number: usize,
+    /// The type that has room for both.
+    spec: TensorSpec,
+    /// Axes along which the ways differ.
+    axes: Vec<usize>,
+    /// The extents along these axes, by way.
+    extents: [Vec<Dim>; 2],
+}
+
+impl OpenResult {
+    /// A result that both ways give in one type and with as many axes, and with other extents.
+    fn of(number: usize, parts: &[Part; 2], specs: &[Option<TensorSpec>; 2]) -> Option<Self> {
+        let [Some(a), Some(b)] = specs else { return None };
+        let (x, y) = (a.shape.dims()?, b.shape.dims()?);
+        let is_bound = |side: usize, dims: &[Dim]| {
+            let bound = parts[side].nested.graph().bound_symbols();
+            !bound.is_empty() && dims.iter().flat_map(Dim::symbols).any(|symbol| bound.contains(&symbol))
+        };
+        if a == b || a.dtype != b.dtype || x.len() != y.len() || is_bound(0, x) || is_bound(1, y) {
+            return None;
+        }
+        let axes: Vec<usize> = (0..x.len()).filter(|&axis| x[axis] != y[axis]).collect();
+        let room = x.iter().zip(y).map(|(x, y)| x.maximum(y));
+        let along = |dims: &[Dim]| axes.iter().map(|&axis| dims[axis].clone()).collect();
+        let extents = [along(x), along(y)];
+        Some(OpenResult { number, spec: TensorSpec::new(a.dtype, Shape::ranked(room)), axes, extents })
     }
 }
 
