@@ -1,6 +1,6 @@
 //! Appending nodes to the graph that is being built.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use mslite_tensor::{DType, Dim, Symbol, Tensor, TensorSpec, bf16, f16};
@@ -29,6 +29,8 @@ pub(super) struct Bound {
     nodes: HashMap<ValueId, NodeId>,
     /// Symbols made so far.
     count: usize,
+    /// What extents that follow from data are at most.
+    most: HashMap<Dim, Dim>,
 }
 
 impl Bound {
@@ -289,10 +291,29 @@ impl Emitter {
         }
     }
 
-    /// A tensor of one element as an extent of which is known that it is not negative.
-    pub(super) fn bound_count(&mut self, x: ValueId) -> Result<Dim> {
+    /// A tensor of one element as an extent, of which is known that it is between 0 and `most`.
+    pub(super) fn bound_count(&mut self, x: ValueId, most: Dim) -> Result<Dim> {
         let symbols = self.bind(x, count_symbol)?;
-        Ok(Dim::symbol(&symbols[0]))
+        let count = Dim::symbol(&symbols[0]);
+        self.limit(count.clone(), most);
+        Ok(count)
+    }
+
+    /// Notes what an extent that follows from data is at most.
+    pub(super) fn limit(&mut self, dim: Dim, most: Dim) {
+        self.bound.most.insert(dim, most);
+    }
+
+    /// What an extent is at most, in terms of symbols that are not among `inner`.
+    pub(super) fn most(&self, dim: &Dim, inner: &HashSet<&Symbol>) -> Option<Dim> {
+        let mut dim = dim;
+        for _ in 0..=self.bound.most.len() {
+            if dim.symbols().iter().all(|symbol| !inner.contains(symbol)) {
+                return Some(dim.clone());
+            }
+            dim = self.bound.most.get(dim)?;
+        }
+        None
     }
 
     /// The front part of a tensor along some axes, whose extents are the elements of another one.
@@ -300,7 +321,8 @@ impl Emitter {
         let symbols = self.bind(extents, count_symbol)?;
         let mut slice = whole(self.dims(x)?);
         for (&axis, symbol) in axes.iter().zip(&symbols) {
-            slice.sizes[axis] = Dim::symbol(symbol);
+            let room = std::mem::replace(&mut slice.sizes[axis], Dim::symbol(symbol));
+            self.limit(slice.sizes[axis].clone(), room);
         }
         self.slice(x, slice)
     }

@@ -146,7 +146,7 @@ class WaysTwice(nn.Cell):
             y = x
             z = y
         else:
-            y = x[:1]
+            y = x[:n]
             z = x
         return y, z
 

@@ -219,7 +219,7 @@ impl<'m> Importer<'m> {
             }
             let spec = |side: usize| values[side].map(|value| parts[side].nested.graph().spec(value).clone());
             let specs = [spec(0), spec(1)];
-            let result = OpenResult::of(number, parts, &specs);
+            let result = self.open_result(number, parts, &specs);
             let spec = match &result {
                 Some(result) => result.spec.clone(),
                 None => self.common_spec(pair, specs)?,
@@ -235,6 +235,41 @@ impl<'m> Importer<'m> {
             open.extend(result);
         }
         Ok(open)
+    }
+
+    /// A result of one type and number of axes whose extents depend on the way.
+    fn open_result(
+        &self,
+        number: usize,
+        parts: &[Part; 2],
+        specs: &[Option<TensorSpec>; 2],
+    ) -> Option<OpenResult> {
+        let known = specs.iter().flatten().next()?;
+        let rank = known.shape.rank()?;
+        if specs.iter().flatten().any(|s| s.dtype != known.dtype || s.shape.rank() != Some(rank)) {
+            return None;
+        }
+        let mut room: Option<Vec<Dim>> = None;
+        let mut extents = [0, 1].map(|_| vec![Dim::from(0); rank]);
+        let mut differs = vec![false; rank];
+        for (side, spec) in specs.iter().enumerate() {
+            let Some(dims) = spec.as_ref().and_then(|spec| spec.shape.dims()) else { continue };
+            let inner = parts[side].nested.graph().bound_symbols();
+            let most: Vec<Dim> = dims.iter().map(|dim| self.emit.most(dim, &inner)).collect::<Option<_>>()?;
+            for (axis, (dim, most)) in dims.iter().zip(&most).enumerate() {
+                differs[axis] |= dim != most || room.as_ref().is_some_and(|room| room[axis] != *most);
+            }
+            room = Some(match room {
+                Some(room) => room.iter().zip(&most).map(|(a, b)| a.maximum(b)).collect(),
+                None => most,
+            });
+            extents[side] = dims.to_vec();
+        }
+        let axes: Vec<usize> = (0..rank).filter(|&axis| differs[axis]).collect();
+        let along = |dims: Vec<Dim>| axes.iter().map(|&axis| dims[axis].clone()).collect();
+        let extents = extents.map(along);
+        let spec = TensorSpec::new(known.dtype, Shape::ranked(room?));
+        (!axes.is_empty()).then_some(OpenResult { number, spec, axes, extents })
     }
 
     /// Adds the output that says how large a result is.
@@ -300,26 +335,6 @@ struct OpenResult {
     axes: Vec<usize>,
     /// The extents along these axes, by way.
     extents: [Vec<Dim>; 2],
-}
-
-impl OpenResult {
-    /// A result that both ways give in one type and with as many axes, and with other extents.
-    fn of(number: usize, parts: &[Part; 2], specs: &[Option<TensorSpec>; 2]) -> Option<Self> {
-        let [Some(a), Some(b)] = specs else { return None };
-        let (x, y) = (a.shape.dims()?, b.shape.dims()?);
-        let is_bound = |side: usize, dims: &[Dim]| {
-            let bound = parts[side].nested.graph().bound_symbols();
-            !bound.is_empty() && dims.iter().flat_map(Dim::symbols).any(|symbol| bound.contains(&symbol))
-        };
-        if a == b || a.dtype != b.dtype || x.len() != y.len() || is_bound(0, x) || is_bound(1, y) {
-            return None;
-        }
-        let axes: Vec<usize> = (0..x.len()).filter(|&axis| x[axis] != y[axis]).collect();
-        let room = x.iter().zip(y).map(|(x, y)| x.maximum(y));
-        let along = |dims: &[Dim]| axes.iter().map(|&axis| dims[axis].clone()).collect();
-        let extents = [along(x), along(y)];
-        Some(OpenResult { number, spec: TensorSpec::new(a.dtype, Shape::ranked(room)), axes, extents })
-    }
 }
 
 impl Part {

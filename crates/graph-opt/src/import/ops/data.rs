@@ -14,7 +14,7 @@ fn places(call: &mut Call, mask: ValueId) -> Result<ValueId> {
     let len = product(&call.emit.dims(mask)?);
     let ones = call.emit.cast(mask, DType::I64)?;
     let count = call.emit.reduce(ReduceKind::Sum, ones, vec![0], false)?;
-    let count = call.emit.bound_count(count)?;
+    let count = call.emit.bound_count(count, len.clone())?;
     // Each place goes where as many places are before it; the others go behind the end.
     let before = sum_before(call, ones, 0)?;
     let end = call.emit.dim(&len, DType::I64)?;

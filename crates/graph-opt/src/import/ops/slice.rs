@@ -75,7 +75,7 @@ pub(in crate::import) fn strided_slice(call: &mut Call) -> Result<ValueId> {
 }
 
 fn range(
-    call: &Call,
+    call: &mut Call,
     extent: &Dim,
     (begin, end): (Option<&Dim>, Option<&Dim>),
     step: i64,
@@ -109,6 +109,9 @@ fn range(
         None if is_from_data(&size) => size.maximum(&Dim::from(0)),
         None => size,
     };
+    if is_from_data(&size) {
+        call.emit.limit(size.clone(), extent.clone());
+    }
     let start = if size.as_fixed() == Some(0) { Dim::from(0) } else { start };
     Ok(Range { start, size, step, shrinks: false })
 }
