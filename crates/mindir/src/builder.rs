@@ -24,6 +24,7 @@ pub struct ModelBuilder {
     model: Model,
     /// Number in the symbols of nodes and primitives.
     count: usize,
+    scope: Arc<str>,
 }
 
 /// Adds to one graph of a model.
@@ -54,7 +55,7 @@ impl ModelBuilder {
             extra: Bytes::new(),
             names: Names::default(),
         };
-        ModelBuilder { model, count: 0 }
+        ModelBuilder { model, count: 0, scope: "".into() }
     }
 
     /// The entry graph.
@@ -67,6 +68,20 @@ impl ModelBuilder {
         self.model.functions.push(empty_graph(name));
         let number = self.model.functions.len();
         GraphBuilder { model: self, number }
+    }
+
+    /// The graph of a number: 0 is the entry graph, `i + 1` the i-th function.
+    ///
+    /// # Panics
+    /// When there are not so many functions.
+    pub fn graph(&mut self, number: usize) -> GraphBuilder<'_> {
+        assert!(number <= self.model.functions.len(), "there is no graph {number}");
+        GraphBuilder { model: self, number }
+    }
+
+    /// The scope of the calls that follow.
+    pub fn scope(&mut self, scope: impl Into<Arc<str>>) {
+        self.scope = scope.into();
     }
 
     /// Free metadata.
@@ -107,6 +122,11 @@ impl GraphBuilder<'_> {
     /// Name, by which other graphs call it.
     pub fn name(&mut self) -> Symbol {
         self.graph().name.clone()
+    }
+
+    /// Number of the graph, 0 for the entry graph.
+    pub fn number(&self) -> usize {
+        self.number
     }
 
     /// A formal parameter.
@@ -197,9 +217,13 @@ impl GraphBuilder<'_> {
         operands: &[Symbol],
         ty: Option<Type>,
     ) -> Symbol {
+        let scope = match kind {
+            NodeKind::Constant(_) => "".into(),
+            NodeKind::Call(_) => self.model.scope.clone(),
+        };
         let node = Node {
             symbol: symbol.clone(),
-            scope: "".into(),
+            scope,
             name,
             inputs: operands.to_vec(),
             kind,

@@ -138,32 +138,42 @@ impl fmt::Display for DataType {
 /// The numbers from 45 up moved after release 2.0, hence `model_version`, the release that wrote the file; text
 /// that is no version counts as recent. `None` for numbers that name no tensor type of a known width.
 pub fn dtype_of_type_id(id: i64, model_version: &str) -> Option<DType> {
-    let dtype = match id {
-        30 => DType::Bool,
-        32 => DType::I8,
-        33 => DType::I16,
-        34 => DType::I32,
-        35 => DType::I64,
-        37 => DType::U8,
-        38 => DType::U16,
-        39 => DType::U32,
-        40 => DType::U64,
-        42 => DType::F16,
-        43 => DType::F32,
-        44 => DType::F64,
-        _ if is_up_to_2_0(model_version) => match id {
-            45 => DType::F64,
-            47 => DType::C64,
-            48 => DType::C128,
-            _ => return None,
-        },
-        45 => DType::BF16,
-        51 => DType::C64,
-        52 => DType::C128,
-        _ => return None,
-    };
-    Some(dtype)
+    if id >= FIRST_MOVED && is_up_to_2_0(model_version) {
+        return match id {
+            45 => Some(DType::F64),
+            47 => Some(DType::C64),
+            48 => Some(DType::C128),
+            _ => None,
+        };
+    }
+    TYPE_IDS.iter().find(|(number, _)| *number == id).map(|(_, dtype)| *dtype)
 }
+
+/// The `TypeId` number of an element type in releases after 2.0; `None` for types that MindSpore does not have.
+pub fn type_id_of_dtype(dtype: DType) -> Option<i64> {
+    TYPE_IDS.iter().find(|(_, known)| *known == dtype).map(|(number, _)| *number)
+}
+
+/// The lowest number that meant another type up to release 2.0.
+const FIRST_MOVED: i64 = 45;
+
+const TYPE_IDS: &[(i64, DType)] = &[
+    (30, DType::Bool),
+    (32, DType::I8),
+    (33, DType::I16),
+    (34, DType::I32),
+    (35, DType::I64),
+    (37, DType::U8),
+    (38, DType::U16),
+    (39, DType::U32),
+    (40, DType::U64),
+    (42, DType::F16),
+    (43, DType::F32),
+    (44, DType::F64),
+    (45, DType::BF16),
+    (51, DType::C64),
+    (52, DType::C128),
+];
 
 fn is_up_to_2_0(model_version: &str) -> bool {
     let mut parts = model_version.split(['.', ':', '-']).map_while(|part| part.parse::<u32>().ok());
@@ -199,5 +209,9 @@ mod tests {
         assert_eq!(dtype_of_type_id(51, ""), Some(DType::C64));
         assert_eq!(dtype_of_type_id(31, "2.10.0"), None);
         assert_eq!(dtype_of_type_id(i64::MIN, "2.0.0"), None);
+        for (id, dtype) in TYPE_IDS {
+            assert_eq!(type_id_of_dtype(*dtype), Some(*id));
+            assert_eq!(dtype_of_type_id(*id, "2.10.0"), Some(*dtype));
+        }
     }
 }

@@ -29,7 +29,7 @@ mod weights;
 pub use builder::{GraphBuilder, ModelBuilder};
 pub use bytes::Bytes;
 pub use crypto::{Key, Mode};
-pub use data_type::{DataType, dtype_of_type_id};
+pub use data_type::{DataType, dtype_of_type_id, type_id_of_dtype};
 pub use error::{Error, Location, Result};
 pub use groups::GroupFile;
 pub use layout::{PreprocessOp, TensorLayout};

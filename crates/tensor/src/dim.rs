@@ -68,7 +68,50 @@ enum Factor {
     Max(Dim, Dim),
 }
 
+/// A step in computing an expression; a sum of no terms is not among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DimStep<'a, T> {
+    /// A number.
+    Number(i64),
+    /// The value of a symbol.
+    Symbol(&'a Symbol),
+    /// The sum of two.
+    Add(T, T),
+    /// The product of two.
+    Mul(T, T),
+    /// As [`Dim::floor_div`].
+    FloorDiv(T, T),
+    /// The larger of two.
+    Max(T, T),
+}
+
 impl Dim {
+    /// Computes the expression with other numbers, step by step.
+    ///
+    /// # Errors
+    /// The first of `step`.
+    pub fn compute<T, E>(&self, step: &mut impl FnMut(DimStep<'_, T>) -> Result<T, E>) -> Result<T, E> {
+        let terms = self.terms();
+        let mut sum = None;
+        for (factors, coefficient) in &terms {
+            let mut product = (*coefficient != 1 || factors.is_empty())
+                .then(|| step(DimStep::Number(*coefficient)))
+                .transpose()?;
+            for factor in factors {
+                let factor = factor.compute(step)?;
+                product = Some(match product {
+                    Some(product) => step(DimStep::Mul(factor, product))?,
+                    None => factor,
+                });
+            }
+            sum = match (sum, product) {
+                (Some(sum), Some(product)) => Some(step(DimStep::Add(product, sum))?),
+                (sum, product) => product.or(sum),
+            };
+        }
+        sum.map_or_else(|| step(DimStep::Number(0)), Ok)
+    }
+
     /// An unknown extent with a name: a letter or `_`, then letters, digits, `_` or `.`.
     pub fn symbol(name: &str) -> Self {
         Dim::factor(Factor::Symbol(name.into()))
@@ -239,6 +282,17 @@ impl Factor {
                 let both = a.size().and(b.size());
                 Size { parts: both.parts + 1, depth: both.depth + 1 }
             }
+        }
+    }
+
+    fn compute<T, E>(&self, step: &mut impl FnMut(DimStep<'_, T>) -> Result<T, E>) -> Result<T, E> {
+        let (a, b) = match self {
+            Factor::Symbol(name) => return step(DimStep::Symbol(name)),
+            Factor::FloorDiv(a, b) | Factor::Max(a, b) => (a.compute(step)?, b.compute(step)?),
+        };
+        match self {
+            Factor::Max(..) => step(DimStep::Max(a, b)),
+            _ => step(DimStep::FloorDiv(a, b)),
         }
     }
 
@@ -531,6 +585,21 @@ mod tests {
         #[test]
         fn text_round_trips(dim in dims()) {
             prop_assert_eq!(dim.to_string().parse::<Dim>(), Ok(dim));
+        }
+
+        #[test]
+        fn steps_compute_the_expression(dim in dims()) {
+            let mut step = |step: DimStep<'_, Dim>| -> Result<Dim, ()> {
+                Ok(match step {
+                    DimStep::Number(n) => Dim::Fixed(n),
+                    DimStep::Symbol(name) => Dim::symbol(name),
+                    DimStep::Add(a, b) => &a + &b,
+                    DimStep::Mul(a, b) => &a * &b,
+                    DimStep::FloorDiv(a, b) => a.floor_div(&b),
+                    DimStep::Max(a, b) => a.maximum(&b),
+                })
+            };
+            prop_assert_eq!(dim.compute(&mut step), Ok(dim));
         }
 
         #[test]

@@ -13,7 +13,7 @@ mod tensor;
 
 pub use buffer::{Buffer, HostBuffer, HostSpan, HostStream, Stream};
 pub use bytes::Bytes;
-pub use dim::{Bindings, Dim, Symbol};
+pub use dim::{Bindings, Dim, DimStep, Symbol};
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};
 pub use half::{bf16, f16};
