@@ -391,7 +391,8 @@ pub(super) fn product<'a>(dims: impl IntoIterator<Item = &'a Dim>) -> Dim {
     dims.into_iter().fold(Dim::from(1), |n, dim| &n * dim)
 }
 
-fn scalar_tensor(value: f64, dtype: DType) -> Option<Tensor> {
+/// A tensor of rank 0; `None` for types that numbers do not have.
+pub(crate) fn scalar_tensor(value: f64, dtype: DType) -> Option<Tensor> {
     Some(match dtype {
         DType::Bool => Tensor::scalar(value != 0.0),
         DType::I8 => Tensor::scalar(value as i8),

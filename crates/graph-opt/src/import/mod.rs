@@ -14,6 +14,8 @@ mod table;
 mod unsupported;
 mod walk;
 
+pub(crate) use emit::scalar_tensor;
+pub(crate) use ports::Names;
 pub use unsupported::alternative;
 
 use std::collections::{BTreeMap, BTreeSet};

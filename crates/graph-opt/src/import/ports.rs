@@ -11,10 +11,11 @@ use crate::Result;
 
 /// Names in use, each with the number to try next.
 #[derive(Debug, Default)]
-pub(super) struct Names(HashMap<String, usize>);
+pub(crate) struct Names(HashMap<String, usize>);
 
 impl Names {
-    pub(super) fn unique(&mut self, name: &str) -> String {
+    /// The name, or where it is taken, one like it.
+    pub(crate) fn unique(&mut self, name: &str) -> String {
         let mut candidate = name.to_owned();
         while self.0.contains_key(&candidate) {
             let next = self.0.entry(name.to_owned()).or_insert(1);

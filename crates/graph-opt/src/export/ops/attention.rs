@@ -1,0 +1,84 @@
+use mslite_tensor::{DType, Dim};
+
+use crate::Result;
+use crate::export::writer::{Item, Writer};
+use crate::ir::op::{Attention, Binary, MatMul, Op, Slice, Softmax, Unary};
+
+/// Heads and lengths change places.
+const SWAP: [usize; 4] = [0, 2, 1, 3];
+
+/// Spelt out: MindSpore has the operation on Ascend only, and its passes find it again.
+pub(in crate::export) fn attention(w: &mut Writer, op: &Attention, x: &[Item]) -> Result<Item> {
+    let dtype = x[0].spec.dtype;
+    let query = heads_first(w, &x[0], op.heads[0])?;
+    let (key, value) = (heads_first(w, &x[1], op.heads[1])?, heads_first(w, &x[2], op.heads[2])?);
+    let heads = w.dims(&query)?[1].clone();
+    let (key, value) = (repeated(w, &key, &heads)?, repeated(w, &value, &heads)?);
+    let wide = if dtype == DType::F64 { dtype } else { DType::F32 };
+    let narrow = if dtype == DType::BF16 { wide } else { dtype };
+    let (query, key) = (w.cast(&query, narrow)?, w.cast(&key, narrow)?);
+    let product = MatMul { transpose_b: true, ..MatMul::default() };
+    let mut scores = w.op(Op::MatMul(product), &[&query, &key])?;
+    scores = w.cast(&scores, wide)?;
+    if op.scale != 1.0 {
+        scores = w.with_scalar(Binary::Mul, &scores, op.scale)?;
+    }
+    if let Some(mask) = x.get(3) {
+        scores = masked(w, &scores, mask)?;
+    }
+    let weights = w.op(Op::Softmax(Softmax { axis: 3, log: false }), &[&scores])?;
+    let weights = w.cast(&weights, dtype)?;
+    let y = w.op(Op::MatMul(MatMul::default()), &[&weights, &value])?;
+    heads_first(w, &y, op.heads[3])
+}
+
+/// From heads first to an order, or back.
+fn heads_first(w: &mut Writer, x: &Item, axis: usize) -> Result<Item> {
+    if axis == 1 { Ok(x.clone()) } else { w.op(Op::Transpose(SWAP.to_vec()), &[x]) }
+}
+
+/// Heads of key or value that serve several of the query, each as often in a row.
+fn repeated(w: &mut Writer, x: &Item, heads: &Dim) -> Result<Item> {
+    let [batch, shared, length, width] = w.dims(x)? else {
+        return Err(w.unsupported("attention", "key and value have not 4 axes"));
+    };
+    let [batch, shared, length, width] = [batch, shared, length, width].map(Dim::clone);
+    if shared == *heads {
+        return Ok(x.clone());
+    }
+    let times = heads.floor_div(&shared);
+    let apart = vec![batch.clone(), shared.clone(), Dim::from(1), length.clone(), width.clone()];
+    let spread = vec![batch.clone(), shared, times, length.clone(), width.clone()];
+    let x = w.op(Op::Reshape(apart), &[x])?;
+    let x = w.op(Op::Broadcast(spread), &[&x])?;
+    w.op(Op::Reshape(vec![batch, heads.clone(), length, width]), &[&x])
+}
+
+/// Scores plus a mask, or the lowest number where it is true.
+fn masked(w: &mut Writer, scores: &Item, mask: &Item) -> Result<Item> {
+    if mask.spec.dtype != DType::Bool {
+        return w.binary(Binary::Add, scores, mask);
+    }
+    let lowest = w.scalar(f64::from(f32::MIN), scores.spec.dtype)?;
+    w.op(Op::Select, &[mask, &lowest, scores])
+}
+
+/// `x * cos + concat(-x2, x1) * sin` of the halves x1 and x2 of the last axis.
+pub(in crate::export) fn rope(w: &mut Writer, [x, cos, sin]: [&Item; 3]) -> Result<Item> {
+    let dims = w.dims(x)?.to_vec();
+    let axis = dims.len() - 1;
+    let half = dims[axis].floor_div(&Dim::from(2));
+    let part = |w: &mut Writer, start: Dim| {
+        let (mut starts, mut sizes) = (vec![Dim::from(0); dims.len()], dims.clone());
+        starts[axis] = start;
+        sizes[axis] = half.clone();
+        w.op(Op::Slice(Slice { starts, sizes, steps: vec![1; dims.len()] }), &[x])
+    };
+    let first = part(w, Dim::from(0))?;
+    let second = part(w, half.clone())?;
+    let negated = w.op(Op::Unary(Unary::Neg), &[&second])?;
+    let turned = w.op(Op::Concat { axis }, &[&negated, &first])?;
+    let straight = w.binary(Binary::Mul, x, cos)?;
+    let turned = w.binary(Binary::Mul, &turned, sin)?;
+    w.binary(Binary::Add, &straight, &turned)
+}
