@@ -146,7 +146,7 @@ impl From<mslite_graph_opt::Error> for Error {
         let kind = match error {
             G::Verify(_) => ErrorKind::Internal,
             G::Unsupported { .. } => ErrorKind::Unsupported,
-            G::Input { .. } => ErrorKind::InvalidArgument,
+            G::Input { .. } | G::Options(_) => ErrorKind::InvalidArgument,
             _ => ErrorKind::InvalidModel,
         };
         Error::new(kind, error.to_string())

@@ -83,6 +83,14 @@ impl Graph {
         self.nodes().map(|(_, node)| self.cost(node)).sum()
     }
 
+    /// What those nodes cost together of which it can be told, and how many others there are.
+    pub fn known_cost(&self) -> (Cost, usize) {
+        self.nodes().fold((Cost::default(), 0), |(sum, others), (_, node)| match self.cost(node) {
+            Some(cost) => (sum + cost, others),
+            None => (sum, others + 1),
+        })
+    }
+
     /// What a node costs; `None` for opaque primitives and for extents that are not numbers.
     pub fn cost(&self, node: &Node) -> Option<Cost> {
         match &node.op {
@@ -192,7 +200,7 @@ fn elements(spec: &TensorSpec) -> Option<u64> {
     spec.shape.dims()?.iter().try_fold(1, count)
 }
 
-fn bytes(spec: &TensorSpec) -> Option<u64> {
+pub(super) fn bytes(spec: &TensorSpec) -> Option<u64> {
     elements(spec).map(|count| count.saturating_mul(spec.dtype.size() as u64))
 }
 
@@ -250,6 +258,7 @@ mod tests {
         assert_eq!(costs[3], cost(0, 0, 0, 0));
         assert_eq!(costs[4], cost(8 * 3, 32, 32, 2 * 32 * 3 / 4));
         assert_eq!(costs[5], None);
+        assert_eq!(graph.known_cost(), (costs[..5].iter().copied().flatten().sum(), 1));
         assert_eq!(graph.total_cost(), None);
     }
 }

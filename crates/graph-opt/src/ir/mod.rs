@@ -2,6 +2,7 @@
 
 mod cost;
 mod graph;
+mod memory;
 mod nested;
 pub mod op;
 mod verify;

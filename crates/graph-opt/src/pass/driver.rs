@@ -1,9 +1,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::{Evaluator, Level, Pass, passes, standard_passes};
-use crate::ir::verify;
+use crate::ir::{Cost, verify};
 use crate::{Error, Graph, Result};
 
 /// What [`optimise`] does.
@@ -21,8 +22,10 @@ pub struct OptimiseOptions {
     pub evaluator: Option<Arc<dyn Evaluator>>,
     /// How much memory folding may take.
     pub fold_limits: FoldLimits,
-    /// Whether the report has the graph's [summary](Graph::summary) after each pass that changed it.
+    /// Whether the report has the graph after each pass that changed it.
     pub dump: bool,
+    /// Whether the report says what the graph costs before and after each pass that changed it.
+    pub measure: bool,
 }
 
 impl Default for OptimiseOptions {
@@ -35,6 +38,7 @@ impl Default for OptimiseOptions {
             evaluator: None,
             fold_limits: FoldLimits::default(),
             dump: false,
+            measure: false,
         }
     }
 }
@@ -63,11 +67,13 @@ impl Default for FoldLimits {
 }
 
 /// What has been done.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
     /// Every rewrite, in order.
     pub rewrites: Vec<Rewrite>,
+    /// Every run of a pass, in order.
+    pub steps: Vec<Step>,
     /// The graph after each pass that changed it, if asked for.
     pub dumps: Vec<Dump>,
     /// Number of rounds.
@@ -93,15 +99,51 @@ impl fmt::Display for Rewrite {
     }
 }
 
-/// A graph after a pass.
+/// One run of a pass, on the graph or on one inside an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Name of the pass.
+    pub pass: &'static str,
+    /// The round, counted from 1.
+    pub round: usize,
+    /// Number of rewrites.
+    pub hits: usize,
+    /// How long it took, with applying and verifying its patch.
+    pub elapsed: Duration,
+    /// The graph before and after, if asked for and if the pass changed it.
+    pub change: Option<[Measure; 2]>,
+}
+
+/// What a graph is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measure {
+    /// Number of nodes, those of graphs inside operations included.
+    pub nodes: usize,
+    /// What its nodes cost, as far as it can be told.
+    pub cost: Cost,
+    /// Number of nodes whose cost cannot be told.
+    pub without_cost: usize,
+    /// [`Graph::peak_memory`].
+    pub peak: Option<u64>,
+}
+
+impl Measure {
+    /// What a graph is like.
+    pub fn of(graph: &Graph) -> Self {
+        let (cost, without_cost) = graph.known_cost();
+        Measure { nodes: graph.nodes_within().count(), cost, without_cost, peak: graph.peak_memory() }
+    }
+}
+
+/// A graph after a pass.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Dump {
     /// Name of the pass.
     pub pass: &'static str,
     /// The round, counted from 1.
     pub round: usize,
-    /// The graph's [summary](Graph::summary).
-    pub text: String,
+    /// The graph, which may be one inside an operation.
+    pub graph: Graph,
 }
 
 /// What a pass may use while it runs.
@@ -171,18 +213,34 @@ fn round(graph: &mut Graph, cx: &mut PassContext) -> Result<bool> {
         Ok(if has_changed { Arc::new(inner) } else { body.clone() })
     })?;
     for pass in options.passes.iter().filter(|pass| !options.without.contains(pass.name())) {
-        cx.pass = pass.name();
-        let blame = |error: Error| Error::Verify(format!("after pass {}: {error}", pass.name()));
-        let Some(patch) = pass.run(graph, cx).map_err(blame)? else { continue };
-        *graph = patch.apply(graph).map_err(blame)?;
-        verify(graph).map_err(blame)?;
-        changed = true;
-        if options.dump {
-            let text = graph.summary().to_string();
-            cx.report.dumps.push(Dump { pass: pass.name(), round: cx.report.rounds, text });
-        }
+        changed |= step(graph, &**pass, cx)?;
     }
     Ok(changed)
+}
+
+/// Runs one pass; whether it changed the graph.
+fn step(graph: &mut Graph, pass: &dyn Pass, cx: &mut PassContext) -> Result<bool> {
+    let options = cx.options;
+    cx.pass = pass.name();
+    let blame = |error: Error| Error::Verify(format!("after pass {}: {error}", pass.name()));
+    let (start, hits) = (Instant::now(), cx.report.rewrites.len());
+    let changed = match pass.run(graph, cx).map_err(blame)? {
+        Some(patch) => Some(patch.apply(graph).map_err(blame)?),
+        None => None,
+    };
+    changed.as_ref().map_or(Ok(()), verify).map_err(blame)?;
+    let (pass, round) = (pass.name(), cx.report.rounds);
+    let elapsed = start.elapsed();
+    let hits = cx.report.rewrites.len() - hits;
+    let change = changed.as_ref().filter(|_| options.measure);
+    let change = change.map(|after| [Measure::of(graph), Measure::of(after)]);
+    cx.report.steps.push(Step { pass, round, hits, elapsed, change });
+    let Some(changed) = changed else { return Ok(false) };
+    *graph = changed;
+    if options.dump {
+        cx.report.dumps.push(Dump { pass, round, graph: graph.clone() });
+    }
+    Ok(true)
 }
 
 fn check_names(options: &OptimiseOptions) -> Result<()> {

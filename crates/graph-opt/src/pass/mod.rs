@@ -51,7 +51,7 @@ pub use constant_folding::ConstantFolding;
 pub use control_flow::ControlFlow;
 pub use cse::CommonSubexpressions;
 pub use dead_code::DeadCode;
-pub use driver::{Dump, FoldLimits, OptimiseOptions, PassContext, Report, Rewrite, optimise};
+pub use driver::{Dump, FoldLimits, Measure, OptimiseOptions, PassContext, Report, Rewrite, Step, optimise};
 pub use fusion::Fusion;
 pub use invariant_code::InvariantCode;
 pub use layout::Layout;

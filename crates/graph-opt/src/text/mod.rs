@@ -19,11 +19,13 @@
 //! numbers (a NaN other than the usual one is `nan:` and its bits), or bytes in native order.
 
 mod data;
+mod dot;
 mod field;
 mod ops;
 mod parse;
 mod print;
 mod scan;
 
+pub use dot::Dot;
 pub(crate) use ops::print as op_text;
 pub use print::Summary;
