@@ -9,7 +9,7 @@ mod tensor;
 
 pub use config::Config;
 pub use context::{AscendSettings, Context, CpuSettings, GpuSettings, Ranks, Target};
-pub use model::{BuildOptions, Model, ModelType};
+pub use model::{BuildOptions, Model, ModelType, evaluator};
 pub use mslite_collective::World;
 pub use mslite_graph_opt::pass::Level;
 pub use mslite_mindir::{Key, Mode};

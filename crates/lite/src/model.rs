@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mslite_backend_cpu::CpuEvaluator;
-use mslite_graph_opt::pass::{Level, OptimiseOptions, Pass, agreed_passes, optimise, passes};
+use mslite_graph_opt::pass::{Evaluator, Level, OptimiseOptions, Pass, agreed_passes, optimise, passes};
 use mslite_graph_opt::{Graph, ImportOptions, import};
 use mslite_mindir::{GroupFile, Key, Mode, OpenOptions};
 use mslite_runtime::Plan;
@@ -229,10 +229,15 @@ pub(crate) fn read(
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
     let passes = wanted(passes(options.level), options);
-    let evaluator = Some(Arc::new(CpuEvaluator) as _);
+    let evaluator = Some(evaluator());
     let options = OptimiseOptions { passes, evaluator, ..OptimiseOptions::default() };
     let (graph, _) = optimise(&graph, &options).map_err(in_file)?;
     Ok(graph)
+}
+
+/// What runs operations on constants when a model is built, for who optimises a graph by hand.
+pub fn evaluator() -> Arc<dyn Evaluator> {
+    Arc::new(CpuEvaluator)
 }
 
 /// The passes that the caller has not switched off.

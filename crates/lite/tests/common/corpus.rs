@@ -26,13 +26,14 @@ pub(crate) struct Entry {
 }
 
 /// What one rank has.
+#[derive(Clone)]
 pub(crate) struct Files {
     pub(crate) model: PathBuf,
     pub(crate) key: Option<Key>,
     /// Archives of inputs and of outputs of successive calls.
-    calls: Vec<(PathBuf, PathBuf)>,
+    pub(crate) calls: Vec<(PathBuf, PathBuf)>,
     /// The export kept no input; what the archive has was constant.
-    takes_nothing: bool,
+    pub(crate) takes_nothing: bool,
 }
 
 /// What came of running a model.
@@ -102,6 +103,18 @@ fn key(stem: &str) -> Key {
 }
 
 impl Entry {
+    /// The same with other files, in plain, for the models.
+    pub(crate) fn with_models(
+        &self,
+        model: impl Fn(usize, &Files) -> Result<PathBuf, String>,
+    ) -> Result<Entry, String> {
+        let files = |(rank, files): (usize, &Files)| {
+            Ok(Files { model: model(rank, files)?, key: None, ..files.clone() })
+        };
+        let ranks = self.ranks.iter().enumerate().map(files).collect::<Result<_, String>>()?;
+        Ok(Entry { name: self.name.clone(), ranks, tolerance: self.tolerance })
+    }
+
     /// Builds and runs it; ranks are threads.
     pub(crate) fn run(&self, options: &BuildOptions) -> Result<Outcome, String> {
         if let [alone] = &self.ranks[..] {

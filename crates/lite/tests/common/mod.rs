@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub(crate) mod corpus;
+pub(crate) mod rewrite;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -104,7 +105,7 @@ fn arrays(all: &[(String, Data)], prefix: &str, call: usize) -> Vec<Data> {
 }
 
 /// Makes all calls in one session, whose state lives on; what is wrong, if anything.
-fn replay(path: &Path) -> Result<usize, String> {
+pub(crate) fn replay(path: &Path) -> Result<usize, String> {
     let context = context(Ranks::Alone, 1);
     let model = Model::build_from_file(path, ModelType::MindIr, &context).map_err(|e| e.to_string())?;
     let all = npz::read(path.with_extension("npz")).map_err(|e| e.to_string())?;
