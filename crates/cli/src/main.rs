@@ -6,6 +6,7 @@ mod diff;
 mod fill;
 mod inspect;
 mod launch;
+mod opt;
 mod output;
 mod report;
 mod run;
@@ -33,6 +34,8 @@ enum Command {
     Diff(diff::DiffArgs),
     #[command(about = "Write a model in another layout: split or not, encrypted or not")]
     Convert(convert::ConvertArgs),
+    #[command(about = "Optimise a model, write it, and say what each pass has changed")]
+    Opt(opt::OptArgs),
     #[command(about = "Start any program as N ranks")]
     Launch(launch::LaunchArgs),
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::inspect(args),
         Command::Diff(args) => diff::diff(args),
         Command::Convert(args) => convert::convert(args),
+        Command::Opt(args) => opt::opt(args),
         Command::Launch(args) => launch::launch(args),
     };
     result.unwrap_or_else(|error| {

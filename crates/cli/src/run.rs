@@ -19,7 +19,7 @@ use crate::launch::{MARKED_VARIABLE, start};
 use crate::report::{Timing, outputs_as_json, outputs_as_text};
 
 /// Most ranks of a world.
-const MAX_RANKS: i64 = mslite_collective::MAX_RANKS as i64;
+pub(crate) const MAX_RANKS: i64 = mslite_collective::MAX_RANKS as i64;
 
 /// Bounds of --timeout, in seconds: a millisecond, and a year.
 const MIN_TIMEOUT: f64 = 1e-3;
@@ -189,7 +189,8 @@ fn context(args: &RunArgs, ranks: Ranks) -> Result<Context> {
     Ok(context)
 }
 
-fn at_rank(path: &str, rank: usize) -> PathBuf {
+/// A path with the rank in it.
+pub(crate) fn at_rank(path: &str, rank: usize) -> PathBuf {
     PathBuf::from(path.replace("{rank}", &rank.to_string()))
 }
 
