@@ -1,3 +1,5 @@
+use mslite_mindir::Value;
+
 use crate::Result;
 use crate::export::writer::{Item, Writer};
 use crate::infer::infer_node;
@@ -20,17 +22,18 @@ pub(in crate::export) fn matmul(w: &mut Writer, op: &MatMul, x: &[Item]) -> Resu
     }
 }
 
+/// MindSpore's kernel of `BatchMatMul` on the CPU does not broadcast.
 fn product(w: &mut Writer, op: &MatMul, a: &Item, b: &Item) -> Result<Item> {
-    let ranks = [w.dims(a)?.len(), w.dims(b)?.len()];
     let plain = MatMul { transpose_a: op.transpose_a, transpose_b: op.transpose_b, ..MatMul::default() };
     let specs = infer_node(&Op::MatMul(plain), &[&a.spec, &b.spec], &w.origin)?;
     let flags = [a.into(), b.into(), op.transpose_a.into(), op.transpose_b.into()];
-    match ranks {
-        [2, 2] => return Ok(w.function("MatMul", &flags, &specs[0])),
-        [m, n] if m > 2 && n > 2 => return Ok(w.function("BatchMatMul", &flags, &specs[0])),
-        [m, 2] if m > 2 && op.transpose_b && !op.transpose_a => {
-            let none = mslite_mindir::Value::None;
-            return Ok(w.function("Dense", &[a.into(), b.into(), none.into()], &specs[0]));
+    match (w.dims(a)?, w.dims(b)?) {
+        ([_, _], [_, _]) => return Ok(w.function("MatMul", &flags, &specs[0])),
+        ([first @ .., _, _], [second @ .., _, _]) if first == second => {
+            return Ok(w.function("BatchMatMul", &flags, &specs[0]));
+        }
+        ([_, _, _, ..], [_, _]) if op.transpose_b && !op.transpose_a => {
+            return Ok(w.function("Dense", &[a.into(), b.into(), Value::None.into()], &specs[0]));
         }
         _ => {}
     }
