@@ -256,6 +256,57 @@ fn branches_and_loops_stay() {
 }
 
 #[test]
+fn functions_take_weights_and_extents_from_around() {
+    stays(
+        r#"graph "g" {
+            input %x "x" : f32[x_0]
+            input %y "y" : f32[2]
+            input %c "c" : bool[]
+            %0 = if %c, %y, %y : f32[2] @"if" {
+                graph "then" {
+                    input %0 "captured1" : f32[2]
+                    constant %w "weight" : f32[2] = [1.0, 2.0]
+                    %1 = mul %0, %w : f32[2] @"a"
+                    output "result0" %1
+                }
+                graph "otherwise" {
+                    input %0 "captured1" : f32[2]
+                    %1 = broadcast(dims=[x_0, 2]) %0 : f32[x_0, 2] @"b"
+                    %2 = reduce(kind=max, axes=[0]) %1 : f32[2] @"b"
+                    output "result0" %2
+                }
+            }
+            output "y" %0
+        }"#,
+    );
+    // What decides about the next turn is spelt otherwise by the import.
+    let text = r#"graph "g" {
+            input %x "x" : f32[x_0]
+            input %y "y" : f32[2]
+            constant %limit "" : f32[] = [100.0]
+            %0 = loop(carried=1) %y : f32[2] @"while" {
+                graph "body" {
+                    input %0 "carried1" : f32[2]
+                    constant %limit "" : f32[] = [100.0]
+                    constant %w "weight" : f32[2] = [1.5, 2.0]
+                    %1 = mul %0, %w : f32[2] @"a"
+                    %2 = broadcast(dims=[x_0, 2]) %1 : f32[x_0, 2] @"b"
+                    %3 = reduce(kind=sum, axes=[0, 1]) %2 : f32[] @"b"
+                    %4 = less %3, %limit : bool[] @"b"
+                    output "result0" %4
+                    output "result1" %1
+                    output "result2" %1
+                }
+            }
+            output "y" %0
+        }"#;
+    let again = written(&text.parse().unwrap()).to_string();
+    for part in ["loop(carried=1)", "\"weight\" : f32[2] = [1.5, 2.0]", "broadcast(dims=[x_0, 2])"] {
+        assert_eq!(again.matches(part).count(), 1, "{part} in {again}");
+    }
+}
+
+#[test]
 fn primitives_that_nobody_knows_stay() {
     stays(
         r#"graph "g" {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use mslite_mindir::{DataType, Symbol, Type};
 use mslite_tensor::{Dim, DimStep, Shape};
 
-use super::writer::{Arg, Item, Writer};
+use super::writer::{Arg, Item, Lifted, Writer};
 use crate::Result;
 
 /// Where extents are to be had.
@@ -26,6 +26,8 @@ enum Source {
     Axis(Symbol, usize, usize),
     /// An element of a tuple.
     Element(Symbol, usize),
+    /// A number.
+    Number(Symbol),
 }
 
 impl Extents {
@@ -86,6 +88,12 @@ impl Writer<'_> {
         let (tuple, at) = match self.extents.sources.get(name).cloned() {
             Some(Source::Element(tuple, at)) => (tuple, at),
             Some(Source::Axis(tensor, axis, rank)) => (self.shape(tensor, rank), axis),
+            Some(Source::Number(symbol)) => return Ok(symbol),
+            None if !self.is_entry() => {
+                let symbol = self.lift(name, Lifted::Extent(Dim::symbol(name)), number());
+                self.extents.sources.insert(name.clone(), Source::Number(symbol.clone()));
+                return Ok(symbol);
+            }
             None => {
                 let reason = format!(
                     "no tensor has it before here, so that nothing computes it; fix the extent {name}"

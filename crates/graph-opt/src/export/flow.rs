@@ -1,12 +1,10 @@
 //! Branches and loops: functions that are called last.
 
-use std::sync::Arc;
-
 use mslite_mindir::{Symbol, Type};
 use mslite_tensor::TensorSpec;
 
 use super::names::plain;
-use super::writer::{Arg, Item, Writer, tensor_type};
+use super::writer::{Arg, Item, Lifted, Writer, tensor_type};
 use crate::Result;
 use crate::ir::Graph;
 use crate::ir::op::{If, Loop};
@@ -24,12 +22,14 @@ impl Writer<'_> {
             return Err(self.unsupported("a branch", "it has no condition"));
         };
         let (first, second) = operands.split_at(branch.then.inputs().len());
-        let then = self.function_named("then");
-        self.body(then.1, &branch.then)?;
-        let otherwise = self.function_named("otherwise");
-        self.body(otherwise.1, &branch.otherwise)?;
-        self.model.scope(self.origin.clone());
-        let ways = [self.partial(&then.0, first), self.partial(&otherwise.0, second)];
+        let mut way = |what: &str, body: &Graph, operands: &[Item]| {
+            let (name, number) = self.function_named(what);
+            let lifted = self.body(number, body)?;
+            let further = self.lowered(&lifted)?;
+            self.model.scope(self.origin.clone());
+            Ok(self.partial(&name, symbols(operands).chain(further)))
+        };
+        let ways = [way("then", &branch.then, first)?, way("otherwise", &branch.otherwise, second)?];
         let tuple = self.choose(condition, ways, specs);
         Ok(self.taken_apart(tuple, specs, used))
     }
@@ -52,13 +52,19 @@ impl Writer<'_> {
         writer.nodes()?;
         writer.model.scope(self.origin.clone());
         let results = writer.results()?;
-        let ([again], results) = results.split_at(1) else { return Ok(Vec::new()) };
+        let ([again], results) = results.split_at(1) else {
+            return Err(writer.unsupported("a loop", "it has no condition"));
+        };
         let (next, results) = results.split_at(turns.carried);
-        let next = writer.partial(&name, &[next, &others].concat());
-        let done = writer.partial(&done.0, results);
+        let (lifted, further): (Vec<Lifted>, Vec<Symbol>) =
+            std::mem::take(&mut writer.lifted).into_iter().unzip();
+        let next = writer.partial(&name, symbols(next).chain(symbols(&others)).chain(further));
+        let done = writer.partial(&done.0, symbols(results));
         let chosen = writer.choose(again, [next, done], specs);
         writer.finish_with(chosen, of(specs));
-        let arguments: Vec<Symbol> = operands.iter().map(|item| item.symbol.clone()).collect();
+        let further = self.lowered(&lifted)?;
+        self.model.scope(self.origin.clone());
+        let arguments: Vec<Symbol> = symbols(operands).chain(further).collect();
         let tuple = self.builder().call(&name, &arguments, Some(of(specs)));
         Ok(self.taken_apart(tuple, specs, used))
     }
@@ -70,14 +76,14 @@ impl Writer<'_> {
         (function.name(), function.number())
     }
 
-    /// Writes the graph inside an operation as a function.
-    fn body(&mut self, number: usize, body: &Arc<Graph>) -> Result<()> {
+    /// Writes the graph inside an operation as a function; what it takes besides the inputs of the graph.
+    fn body(&mut self, number: usize, body: &Graph) -> Result<Vec<Lifted>> {
         let mut writer = Writer::new(self.model, number, body, self.functions);
         writer.inputs()?;
         writer.nodes()?;
         let results = writer.results()?;
         writer.finish(&results);
-        Ok(())
+        Ok(writer.lifted.into_iter().map(|(what, _)| what).collect())
     }
 
     /// A function that returns its arguments.
@@ -93,10 +99,9 @@ impl Writer<'_> {
         function.output(&result, Some(of(specs)));
     }
 
-    fn partial(&mut self, function: &Symbol, arguments: &[Item]) -> Symbol {
+    fn partial(&mut self, function: &Symbol, arguments: impl Iterator<Item = Symbol>) -> Symbol {
         let partial = self.primitive("Partial", &[("side_effect_propagate", 1.into())]);
-        let arguments = arguments.iter().map(Arg::from);
-        let args: Vec<Arg> = std::iter::once(Arg::Symbol(function.clone())).chain(arguments).collect();
+        let args: Vec<Arg> = std::iter::once(function.clone()).chain(arguments).map(Arg::Symbol).collect();
         self.call(&partial, &args, Some(Type::Function(function.clone())))
     }
 
@@ -113,6 +118,10 @@ impl Writer<'_> {
             _ => self.elements(&tuple, specs, used),
         }
     }
+}
+
+fn symbols(items: &[Item]) -> impl Iterator<Item = Symbol> {
+    items.iter().map(|item| item.symbol.clone())
 }
 
 /// The type of a function's result.

@@ -64,6 +64,15 @@ pub(super) fn ints<T: TryInto<i64> + Copy>(numbers: &[T]) -> Value {
     Value::Tuple(numbers.iter().map(int).collect())
 }
 
+/// What a graph inside an operation reads of the graph around it, besides its inputs.
+#[derive(Debug, Clone)]
+pub(super) enum Lifted {
+    /// A parameter: MindSpore knows those of the entry graph only.
+    Parameter(Arc<Constant>),
+    /// An unknown extent.
+    Extent(Dim),
+}
+
 /// Writes one graph.
 pub(super) struct Writer<'w> {
     pub(super) model: &'w mut ModelBuilder,
@@ -79,6 +88,10 @@ pub(super) struct Writer<'w> {
     items: Vec<Option<Item>>,
     uses: Vec<usize>,
     constants: HashMap<String, Symbol>,
+    /// Constants that are parameters, by their addresses.
+    parameters: HashMap<*const Constant, Symbol>,
+    /// Further inputs of a function, in order.
+    pub(super) lifted: Vec<(Lifted, Symbol)>,
     pub(super) extents: Extents,
     /// The last point in the chain of effects.
     monad: Option<Symbol>,
@@ -103,6 +116,8 @@ impl<'w> Writer<'w> {
             items: vec![None; source.values().len()],
             uses: source.use_counts(),
             constants: HashMap::new(),
+            parameters: HashMap::new(),
+            lifted: Vec::new(),
             extents: Extents::default(),
             monad: None,
             effects: Vec::new(),
@@ -217,22 +232,46 @@ impl<'w> Writer<'w> {
         self.item(value)
     }
 
-    /// A constant: a parameter where it has a name or is large, so that files of its own can have it. MindSpore knows
-    /// parameters of the entry graph only.
-    fn constant(&mut self, constant: &Constant) -> Symbol {
-        let tensor = constant.tensor.clone();
+    /// A constant: a parameter where it has a name or is large, so that files of its own can have it.
+    fn constant(&mut self, constant: &Arc<Constant>) -> Symbol {
         let name = match &*constant.name {
-            "" if tensor.size_bytes() < LARGE => None,
-            "" => Some("constant"),
-            name => Some(name),
-        };
-        match name.filter(|_| self.number == 0) {
-            None => self.builder().constant(tensor),
-            Some(name) => {
-                let name = self.names.unique(name);
-                self.builder().parameter(&name, tensor)
+            "" if constant.tensor.size_bytes() < LARGE => {
+                return self.builder().constant(constant.tensor.clone());
             }
+            "" => "constant",
+            name => name,
+        };
+        if let Some(symbol) = self.parameters.get(&Arc::as_ptr(constant)) {
+            return symbol.clone();
         }
+        let name = self.names.unique(name);
+        let symbol = match self.number {
+            0 => self.builder().parameter(&name, constant.tensor.clone()),
+            _ => self.lift(&name, Lifted::Parameter(constant.clone()), tensor_type(&constant.tensor.spec())),
+        };
+        self.parameters.insert(Arc::as_ptr(constant), symbol.clone());
+        symbol
+    }
+
+    /// Adds an input for something of the graph around this one.
+    pub(super) fn lift(&mut self, name: &str, what: Lifted, ty: Type) -> Symbol {
+        let symbol = self.builder().input(name, ty);
+        self.lifted.push((what, symbol.clone()));
+        symbol
+    }
+
+    /// What a function takes besides the inputs of its graph.
+    pub(super) fn lowered(&mut self, lifted: &[Lifted]) -> Result<Vec<Symbol>> {
+        let symbol = |what: &Lifted| match what {
+            Lifted::Parameter(constant) => Ok(self.constant(constant)),
+            Lifted::Extent(dim) => self.extent(dim),
+        };
+        lifted.iter().map(symbol).collect()
+    }
+
+    /// Whether this is the entry graph.
+    pub(super) fn is_entry(&self) -> bool {
+        self.number == 0
     }
 
     /// Makes the results those of the graph, after all effects.
