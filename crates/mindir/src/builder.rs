@@ -106,7 +106,13 @@ impl ModelBuilder {
     /// The entry of the table that is like `primitive`, but for its symbol.
     fn in_table(&mut self, primitive: &Primitive) -> Arc<Primitive> {
         let like = |entry: &&Arc<Primitive>| {
-            **entry == Arc::new(Primitive { symbol: entry.symbol.clone(), ..primitive.clone() })
+            let Primitive { symbol: _, op_type, promotes, kind, attributes, instance_name, extra } =
+                &***entry;
+            *op_type == primitive.op_type
+                && (*promotes, *kind) == (primitive.promotes, primitive.kind)
+                && *attributes == primitive.attributes
+                && *instance_name == primitive.instance_name
+                && *extra == primitive.extra
         };
         if let Some(entry) = self.model.primitives.iter().find(like) {
             return entry.clone();
