@@ -100,7 +100,7 @@ mod tests {
             input %x "x" : f32[8]
             %0 = exp %x
             %1 = neg %x
-            %2 = cast(dtype=f64) %x
+            %2 = cast(to=f64) %x
             %3 = sqrt %x
             output "y" %0
         }"#;

@@ -47,8 +47,8 @@ impl Picture<'_> {
             let text: String = ops::print(&node.op).chars().take(WIDTH).collect();
             let specs: Vec<String> =
                 node.results.iter().map(|&value| self.graph.spec(value).to_string()).collect();
-            let label = format!("{text}\n{}", specs.join(", "));
-            writeln!(f, "  {name} [label={}, tooltip={}];", quote(&label), quote(&node.origin))?;
+            let label = label(&text, &specs.join(", "));
+            writeln!(f, "  {name} [label={label}, tooltip={}];", quote(&node.origin))?;
             for &operand in &node.operands {
                 self.edge(f, operand, &name)?;
             }
@@ -67,8 +67,8 @@ impl Picture<'_> {
     }
 
     fn source(&self, f: &mut fmt::Formatter<'_>, value: ValueId, name: &str, shape: &str) -> fmt::Result {
-        let label = format!("{name}\n{}", self.graph.spec(value));
-        writeln!(f, "  {}v{} [label={}, shape={shape}];", self.prefix, value.index(), quote(&label))
+        let label = label(name, &self.graph.spec(value).to_string());
+        writeln!(f, "  {}v{} [label={label}, shape={shape}];", self.prefix, value.index())
     }
 
     /// Constants are left out.
@@ -79,6 +79,12 @@ impl Picture<'_> {
             Def::Input(_) | Def::State(_) => writeln!(f, "  {}v{} -> {to};", self.prefix, from.index()),
         }
     }
+}
+
+/// Two lines.
+fn label(first: &str, second: &str) -> String {
+    let (first, second) = (quote(first), quote(second));
+    format!("{}\\n{}", &first[..first.len() - 1], &second[1..])
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 """Loads the models listed in the JSON file argv[1] with MindSpore, runs them and compares with what the archives say.
 
-A case that fails is skipped if its original does not run, or does not compute that, either. Prints one JSON object per case: its
-name, the outcome, and the error if there is one. An archive has the arrays of one call; a list of archives stands for
-successive calls of one cell. Narrow are models that compute in 16 bits somewhere.
+A case that fails is skipped if its original does not run, or does not compute that, either. Prints one JSON object per
+case: its name, the outcome, and the error if there is one. An archive has the arrays of one call; a list of archives
+stands for successive calls of one cell. Narrow are models that compute in 16 bits somewhere.
 """
 
 import json
