@@ -7,6 +7,7 @@ use mslite_runtime::{Error, ErrorKind, Result};
 use mslite_tensor::{Buffer, DType, HostSpan, TensorSpec, num_elements};
 
 use crate::crew::Team;
+use crate::scalar::Scalar;
 
 use views::bytes_of;
 pub(crate) use views::{Args, copy_bytes};
@@ -105,10 +106,13 @@ pub(crate) fn read_ints(buffer: &dyn Buffer) -> Result<Vec<i64>> {
     Ok(bytes_of(&span).chunks_exact(8).map(bytemuck::pod_read_unaligned).collect())
 }
 
-/// Where a kernel reads and writes. What it writes overlaps nothing else.
+/// Where a kernel reads and writes. What it writes overlaps nothing else, but one operand may be the memory of the
+/// first result: that one is not read as a slice of its own.
 #[derive(Debug)]
 pub(crate) struct Operands {
     inputs: Box<[Place]>,
+    /// The operand that is the memory of the first result.
+    in_place: Option<usize>,
     /// The results, then the scratch memory.
     outputs: Box<[Place]>,
 }
@@ -116,16 +120,44 @@ pub(crate) struct Operands {
 impl Operands {
     /// # Errors
     /// [`ErrorKind::Internal`] when something that is written overlaps something else.
-    pub(crate) fn new(inputs: Vec<Place>, mut results: Vec<Place>, scratch: Place) -> Result<Self> {
+    pub(crate) fn new(
+        inputs: Vec<Place>,
+        mut results: Vec<Place>,
+        scratch: Place,
+        in_place: Option<usize>,
+    ) -> Result<Self> {
+        let moved = in_place.is_some_and(|operand| inputs[operand] != results[0]);
         results.push(scratch);
+        let apart =
+            || inputs.iter().enumerate().filter(|(i, _)| in_place != Some(*i)).map(|(_, place)| place);
         let clash = results
             .iter()
             .enumerate()
-            .any(|(i, a)| results[..i].iter().chain(&inputs).any(|b| a.overlaps(b)));
-        if clash {
+            .any(|(i, a)| results[..i].iter().chain(apart()).any(|b| a.overlaps(b)));
+        if clash || moved {
             return Err(Error::new(ErrorKind::Internal, "the plan lets a kernel overwrite its operands"));
         }
-        Ok(Operands { inputs: inputs.into(), outputs: results.into() })
+        Ok(Operands { inputs: inputs.into(), in_place, outputs: results.into() })
+    }
+}
+
+/// The elements of an operand that a kernel reads one after the other, each before it writes the same element of its
+/// first result.
+#[derive(Clone, Copy)]
+pub(crate) enum Elements<X> {
+    /// Elsewhere than the result.
+    Apart(X),
+    /// What the result holds before it is written.
+    Result,
+}
+
+impl<T: Scalar> Elements<&[T]> {
+    /// The elements from `at` on that become `result`, in the type they are computed in; `buffer` has room for them.
+    pub(crate) fn load<'b>(&'b self, at: usize, result: &[T], buffer: &'b mut [T::Work]) -> &'b [T::Work] {
+        match self {
+            Elements::Apart(x) => T::load(&x[at..at + result.len()], buffer),
+            Elements::Result => T::copy(result, buffer),
+        }
     }
 }
 
@@ -216,7 +248,8 @@ mod views {
     use smallvec::{SmallVec, smallvec};
 
     use super::{
-        Buffer, DType, Error, ErrorKind, HostSpan, Operands, Place, Pod, Result, Spans, Team, host_span,
+        Buffer, DType, Elements, Error, ErrorKind, HostSpan, Operands, Place, Pod, Result, Spans, Team,
+        host_span,
     };
 
     /// What a kernel gets: its operands, its results, scratch memory, and the threads.
@@ -246,8 +279,27 @@ mod views {
             bytemuck::cast_slice(self.input_bytes(index))
         }
 
+        /// The elements of an operand that may lie where the first result does.
+        ///
+        /// # Panics
+        /// When they are not aligned.
+        pub(crate) fn elements<T: Pod>(&self, index: usize) -> Elements<&'a [T]> {
+            match self.operands.in_place == Some(index) {
+                true => Elements::Result,
+                false => Elements::Apart(self.input(index)),
+            }
+        }
+
         /// The bytes of an operand.
+        ///
+        /// # Panics
+        /// When they are the memory of the first result.
         pub(crate) fn input_bytes(&self, index: usize) -> &'a [u8] {
+            assert_ne!(
+                self.operands.in_place,
+                Some(index),
+                "an operand in the result's memory is read there"
+            );
             let span = self.resolve(&self.operands.inputs[index]);
             // SAFETY: the table has live spans by `Buffer`'s contract; what this step writes does not overlap the place,
             // by `Operands::new` within a span and by `Spans::output` across spans; nobody else writes meanwhile.
@@ -273,7 +325,7 @@ mod views {
             bytemuck::cast_slice_mut(self.take(self.operands.outputs.len() - 1))
         }
 
-        /// An operand as a buffer.
+        /// An operand as a buffer, which may be the memory of the first result.
         pub(crate) fn input_buffer(&self, index: usize, dtype: DType, dims: &[usize]) -> HostBuffer {
             let span = self.resolve(&self.operands.inputs[index]);
             // SAFETY: the plan's places have the size of the tensor, and the buffer lives no longer than the step.

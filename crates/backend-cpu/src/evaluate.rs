@@ -72,7 +72,7 @@ fn run(kernel: &BoxKernel, operands: &[&Tensor], output: &Type) -> Result<Tensor
     let whole = |base: usize, len: usize| Place { base, offset: 0, len };
     let inputs = operands.iter().enumerate().map(|(i, x)| whole(i + 1, x.size_bytes())).collect();
     let results = vec![whole(operands.len() + 1, output.bytes())];
-    let places = Operands::new(inputs, results, whole(0, scratch))?;
+    let places = Operands::new(inputs, results, whole(0, scratch), None)?;
     let crews = CREWS.get_or_init(|| Crews::new(1));
     crews.run(|team| kernel.run(&mut Args::new(&spans, &places, team)))??;
     Ok(result)

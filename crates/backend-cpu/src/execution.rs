@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mslite_collective::CollectiveOp;
 use mslite_graph_opt::ir::{Def, Node, Port};
 use mslite_graph_opt::{Graph, GraphBuilder, NodeId, Op, specialise_within};
+use mslite_runtime::memory::MemoryUsage;
 use mslite_runtime::{Error, ErrorKind, Executable, Execution, Groups, Result, Signature};
 use mslite_tensor::{Bindings, Buffer, Dims, Stream, TensorSpec};
 
@@ -127,6 +128,13 @@ impl Caller {
         match self {
             Caller::Whole(execution) => execution.run(inputs, outputs, team),
             Caller::Staged(execution) => execution.run(inputs, outputs, team),
+        }
+    }
+
+    fn memory(&self) -> MemoryUsage {
+        match self {
+            Caller::Whole(execution) => execution.memory(),
+            Caller::Staged(execution) => execution.memory(),
         }
     }
 }
@@ -319,6 +327,10 @@ impl Execution for SharedExecution {
             Caller::Staged(execution) => execution.output(index),
         }
     }
+
+    fn memory(&self) -> MemoryUsage {
+        self.caller.memory()
+    }
 }
 
 /// The state of one caller.
@@ -371,6 +383,11 @@ impl CpuExecution {
         })
     }
 
+    /// What the arena takes for the extents that were prepared.
+    pub(crate) fn memory(&self) -> MemoryUsage {
+        self.plan.as_ref().map(|plan| plan.usage).unwrap_or_default()
+    }
+
     /// Takes over values of symbols that are known from outside.
     pub(crate) fn rebind(&mut self, known: &Bindings) {
         if self.known != *known {
@@ -399,9 +416,9 @@ impl CpuExecution {
         self.plan = None;
         self.extents = dims.map(Dims::from_slice).collect();
         let plan = self.executable.plan(&self.extents, &self.groups, &self.known)?;
-        if self.arena.len() < plan.arena {
+        if self.arena.len() < plan.usage.arena {
             self.arena = Memory::default();
-            self.arena = Memory::zeroed(plan.arena)?;
+            self.arena = Memory::zeroed(plan.usage.arena)?;
         }
         self.staged = self.extents.iter().map(|_| Memory::default()).collect();
         self.plan = Some(plan);

@@ -2,6 +2,7 @@
 
 mod arena;
 mod backend;
+mod buffers;
 mod constants;
 mod crew;
 mod evaluate;

@@ -2,11 +2,12 @@
 
 use mslite_graph_opt::ir::Def;
 use mslite_graph_opt::{Graph, NodeId, ValueId};
-use mslite_runtime::memory::{Lifetime, plan};
+use mslite_runtime::memory::{self, Lifetime, MemoryUsage};
 use mslite_runtime::{Error, ErrorKind, Groups, Result};
 use mslite_tensor::Bindings;
 
-use crate::arena::{Operands, Place};
+use crate::arena::Operands;
+use crate::buffers::{Buffers, Piece};
 use crate::constants::Constants;
 use crate::execution::Compiled;
 use crate::kernels::{self, BoxKernel, Build, Type};
@@ -36,8 +37,8 @@ impl Bases {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
-    /// Bytes of the arena.
-    pub(crate) arena: usize,
+    /// What the arena takes.
+    pub(crate) usage: MemoryUsage,
     /// Types of the outputs.
     pub(crate) outputs: Vec<Type>,
 }
@@ -67,6 +68,19 @@ pub(crate) struct Planner<'a> {
     pub(crate) threads: usize,
 }
 
+/// A kernel, and the pieces of memory that it reads and writes.
+#[derive(Debug)]
+struct Work {
+    kernel: BoxKernel,
+    /// The node, or none for a copy to an output.
+    node: Option<NodeId>,
+    reads: Vec<Piece>,
+    writes: Vec<Piece>,
+    scratch: Piece,
+    /// The operand in whose memory the first result lies.
+    in_place: Option<usize>,
+}
+
 impl Planner<'_> {
     /// Builds the kernels and lays the values out.
     ///
@@ -75,167 +89,184 @@ impl Planner<'_> {
     pub(crate) fn plan(&self) -> Result<Plan> {
         let specs = self.graph.values().map(|(_, value)| Type::of(&value.spec));
         let types: Vec<Type> = specs.collect::<Result<_>>()?;
-        let aliases = self.aliases(&types);
-        let work = self.kernels(&types, &aliases)?;
-        let mut homes = Homes::new(self, &types, &aliases);
-        homes.lay_out(self, &types, &aliases, &work);
-        let mut steps = Vec::with_capacity(work.len());
-        for (at, (node, kernel)) in work.into_iter().enumerate() {
-            let place = |value: &ValueId| homes.place(&aliases, &types, *value);
-            let operands = self.graph.node(node).operands.iter().map(place).collect();
-            let results = self.graph.node(node).results.iter().map(place).collect();
-            let operands = Operands::new(operands, results, homes.scratch[at])?;
-            steps.push(Step { kernel, operands, node: Some(node) });
+        let mut draft = Draft { planner: self, buffers: Buffers::default(), work: Vec::new() };
+        draft.settle_inputs(&types);
+        for (id, _) in self.graph.nodes() {
+            draft.add_node(id, &types)?;
         }
-        self.copy_outputs(&homes, &types, &aliases, &mut steps)?;
+        draft.settle_outputs();
+        let usage = draft.lay_out()?;
         let outputs = self.graph.outputs().iter().map(|port| types[port.value.index()].clone()).collect();
-        Ok(Plan { steps, arena: homes.arena, outputs })
+        Ok(Plan { steps: draft.steps()?, usage, outputs })
     }
 
-    /// For each value, the value whose bytes it shares (perhaps itself), and where among them it starts.
-    fn aliases(&self, types: &[Type]) -> Vec<(ValueId, usize)> {
-        let mut aliases: Vec<(ValueId, usize)> = self.graph.values().map(|(id, _)| (id, 0)).collect();
-        for (_, node) in self.graph.nodes() {
-            let (Some(&x), Some(&y)) = (node.operands.first(), node.results.first()) else { continue };
-            if let Some(offset) = kernels::alias_offset(&node.op, &types[x.index()], &types[y.index()]) {
-                let (root, start) = aliases[x.index()];
-                aliases[y.index()] = (root, start + offset);
+    fn kernel(&self, id: NodeId, types: &[Type]) -> Result<BoxKernel> {
+        let node = self.graph.node(id);
+        let of = |values: &[ValueId]| values.iter().map(|v| types[v.index()].clone()).collect::<Vec<_>>();
+        let (inputs, outputs) = (of(&node.operands), of(&node.results));
+        let cx = Build {
+            inputs: &inputs,
+            outputs: &outputs,
+            weights: self.constants.packed(id.index()),
+            groups: self.groups,
+            bodies: &self.bodies[id.index()],
+            bindings: self.bindings,
+        };
+        kernels::build(&node.op, &cx).map_err(|e| e.with("node", &node.origin).with("op", node.op.name()))
+    }
+}
+
+/// A plan in the making. The first pieces of memory are the values of the graph, by their numbers.
+#[derive(Debug)]
+struct Draft<'a> {
+    planner: &'a Planner<'a>,
+    buffers: Buffers,
+    work: Vec<Work>,
+}
+
+impl Draft<'_> {
+    /// A buffer for each value; inputs lie outside the arena.
+    fn settle_inputs(&mut self, types: &[Type]) {
+        let bases = self.planner.bases;
+        for (id, value) in self.planner.graph.values() {
+            let piece = self.buffers.push(types[id.index()].bytes());
+            if let Def::Input(n) = value.def {
+                let base = match self.planner.sources[n] {
+                    Source::Input(i) => bases.inputs + i,
+                    Source::Constant(i) => bases.constants + i,
+                };
+                self.buffers.settle(piece, base, 0);
             }
         }
-        aliases
     }
 
-    /// The kernels of the nodes that need one.
-    fn kernels(&self, types: &[Type], aliases: &[(ValueId, usize)]) -> Result<Vec<(NodeId, BoxKernel)>> {
-        let mut work = Vec::new();
-        for (id, node) in self.graph.nodes() {
-            let is_alias = node.results.first().is_some_and(|y| aliases[y.index()].0 != *y);
-            if is_alias {
-                continue;
+    /// The work of a node, unless its result is in memory without any.
+    fn add_node(&mut self, id: NodeId, types: &[Type]) -> Result<()> {
+        let node = self.planner.graph.node(id);
+        let pieces = |values: &[ValueId]| values.iter().map(|v| v.index()).collect::<Vec<Piece>>();
+        let (reads, writes) = (pieces(&node.operands), pieces(&node.results));
+        if let (Some(&x), Some(&y)) = (reads.first(), writes.first()) {
+            if let Some(offset) = kernels::alias_offset(&node.op, &types[x], &types[y]) {
+                self.buffers.join(y, x, offset);
+                return Ok(());
             }
-            let of = |values: &[ValueId]| values.iter().map(|v| types[v.index()].clone()).collect::<Vec<_>>();
-            let (inputs, outputs) = (of(&node.operands), of(&node.results));
-            let cx = Build {
-                inputs: &inputs,
-                outputs: &outputs,
-                weights: self.constants.packed(id.index()),
-                groups: self.groups,
-                bodies: &self.bodies[id.index()],
-                bindings: self.bindings,
-            };
-            let kernel = kernels::build(&node.op, &cx);
-            work.push((id, kernel.map_err(|e| e.with("node", &node.origin).with("op", node.op.name()))?));
-        }
-        Ok(work)
-    }
-
-    /// Copies the outputs whose values live elsewhere.
-    fn copy_outputs(
-        &self,
-        homes: &Homes,
-        types: &[Type],
-        aliases: &[(ValueId, usize)],
-        steps: &mut Vec<Step>,
-    ) -> Result<()> {
-        let nothing = Place { base: 0, offset: 0, len: 0 };
-        for (i, port) in self.graph.outputs().iter().enumerate() {
-            let from = homes.place(aliases, types, port.value);
-            let to = Place { base: self.bases.outputs + i, offset: 0, len: from.len };
-            if from != to {
-                let operands = Operands::new(vec![from], vec![to], nothing)?;
-                steps.push(Step { kernel: kernels::whole_copy(), operands, node: None });
+            if kernels::is_stack(&node.op, &types[y]) {
+                self.stack(id, &reads, y);
+                return Ok(());
             }
         }
+        let kernel = self.planner.kernel(id, types)?;
+        self.push(kernel, Some(id), reads, writes);
         Ok(())
     }
-}
 
-/// Where values live.
-struct Homes {
-    /// By value: where its bytes start, unless it shares those of another.
-    starts: Vec<Option<Place>>,
-    /// By step.
-    scratch: Vec<Place>,
-    arena: usize,
-}
+    /// Operands that lie behind each other in the result: those that fill a buffer of the arena are computed there,
+    /// the others are copied.
+    fn stack(&mut self, id: NodeId, operands: &[Piece], result: Piece) {
+        let mut at = 0;
+        for &operand in operands {
+            let size = self.buffers.size(operand);
+            let own = self.buffers.filled_free(operand).filter(|&buffer| buffer != result);
+            if let Some(buffer) = own {
+                self.buffers.join(buffer, result, at);
+            } else if size > 0 {
+                let part = self.buffers.push_part(result, at, size);
+                self.push(kernels::whole_copy(), Some(id), vec![operand], vec![part]);
+            }
+            at += size;
+        }
+    }
 
-impl Homes {
-    /// Values that live outside the arena.
-    fn new(planner: &Planner<'_>, types: &[Type], aliases: &[(ValueId, usize)]) -> Self {
-        let mut starts = vec![None; types.len()];
-        for (id, value) in planner.graph.values() {
-            if let Def::Input(n) = value.def {
-                let base = match planner.sources[n] {
-                    Source::Input(i) => planner.bases.inputs + i,
-                    Source::Constant(i) => planner.bases.constants + i,
-                };
-                starts[id.index()] = Some(Place { base, offset: 0, len: types[id.index()].bytes() });
+    /// Outputs are computed in the caller's memory, or copied to it if their values live elsewhere.
+    fn settle_outputs(&mut self) {
+        for (i, port) in self.planner.graph.outputs().iter().enumerate() {
+            let value = port.value.index();
+            let base = self.planner.bases.outputs + i;
+            if let Some(buffer) = self.buffers.filled_free(value) {
+                self.buffers.settle(buffer, base, 0);
+                continue;
+            }
+            let output = self.buffers.push(self.buffers.size(value));
+            self.buffers.settle(output, base, 0);
+            self.push(kernels::whole_copy(), None, vec![value], vec![output]);
+        }
+    }
+
+    fn push(&mut self, kernel: BoxKernel, node: Option<NodeId>, reads: Vec<Piece>, writes: Vec<Piece>) {
+        let scratch = self.buffers.push(kernel.scratch(self.planner.threads));
+        self.work.push(Work { kernel, node, reads, writes, scratch, in_place: None });
+    }
+
+    /// Gives everything that has no home yet a place in the arena.
+    fn lay_out(&mut self) -> Result<MemoryUsage> {
+        let mut lives = self.lives();
+        self.reuse_operands(&mut lives);
+        let (mut owners, mut lifetimes) = (Vec::new(), Vec::new());
+        for (buffer, life) in lives.iter().enumerate() {
+            if let Some((first, last)) = life.filter(|_| self.buffers.is_free(buffer)) {
+                owners.push(buffer);
+                lifetimes.push(Lifetime { size: self.buffers.size(buffer), first, last });
             }
         }
-        for (i, port) in planner.graph.outputs().iter().enumerate() {
-            let (root, start) = aliases[port.value.index()];
-            let len = types[port.value.index()].bytes();
-            let whole = start == 0 && len == types[root.index()].bytes();
-            if whole && starts[root.index()].is_none() {
-                starts[root.index()] = Some(Place { base: planner.bases.outputs + i, offset: 0, len });
-            }
+        let layout = memory::plan(&lifetimes)?;
+        for (buffer, offset) in owners.into_iter().zip(layout.offsets) {
+            self.buffers.settle(buffer, 0, offset);
         }
-        Homes { starts, scratch: Vec::new(), arena: 0 }
+        Ok(MemoryUsage { arena: layout.size, lower_bound: layout.lower_bound })
     }
 
-    /// Gives every other value, and the scratch memory of every step, a place in the arena.
-    fn lay_out(
-        &mut self,
-        planner: &Planner<'_>,
-        types: &[Type],
-        aliases: &[(ValueId, usize)],
-        work: &[(NodeId, BoxKernel)],
-    ) {
-        let last = last_reads(planner.graph, aliases, work);
-        let mut lifetimes = Vec::new();
-        let mut owners = Vec::new();
-        for (first, (node, kernel)) in work.iter().enumerate() {
-            for &value in &planner.graph.node(*node).results {
-                if self.starts[value.index()].is_none() {
-                    let size = types[value.index()].bytes();
-                    lifetimes.push(Lifetime { size, first, last: last[value.index()].max(first) });
-                    owners.push(Some(value));
-                }
-            }
-            let size = kernel.scratch(planner.threads);
-            lifetimes.push(Lifetime { size, first, last: first });
-            owners.push(None);
-        }
-        let layout = plan(&lifetimes);
-        for ((owner, lifetime), offset) in owners.into_iter().zip(&lifetimes).zip(layout.offsets) {
-            let place = Place { base: 0, offset, len: lifetime.size };
-            match owner {
-                Some(value) => self.starts[value.index()] = Some(place),
-                None => self.scratch.push(place),
+    /// By buffer: the first and the last step that uses it, if any does.
+    fn lives(&mut self) -> Vec<Option<(usize, usize)>> {
+        let mut lives: Vec<Option<(usize, usize)>> = vec![None; self.buffers.count()];
+        for (step, work) in self.work.iter().enumerate() {
+            for &piece in work.reads.iter().chain(&work.writes).chain([&work.scratch]) {
+                let life = &mut lives[self.buffers.find(piece).0];
+                *life = Some((life.map_or(step, |(first, _)| first), step));
             }
         }
-        self.arena = layout.size;
+        lives
     }
 
-    fn place(&self, aliases: &[(ValueId, usize)], types: &[Type], value: ValueId) -> Place {
-        let (root, start) = aliases[value.index()];
-        let home = self.starts[root.index()].unwrap_or(Place { base: 0, offset: 0, len: 0 });
-        Place { base: home.base, offset: home.offset + start, len: types[value.index()].bytes() }
-    }
-}
-
-/// By value: the last step that reads it, or anything that shares its bytes. Outputs are read after all steps.
-fn last_reads(graph: &Graph, aliases: &[(ValueId, usize)], work: &[(NodeId, BoxKernel)]) -> Vec<usize> {
-    let mut last = vec![0; aliases.len()];
-    for (step, (node, _)) in work.iter().enumerate() {
-        for operand in &graph.node(*node).operands {
-            last[aliases[operand.index()].0.index()] = step;
+    /// Puts results into the memory of operands that nobody reads later, where kernels can do with that.
+    fn reuse_operands(&mut self, lives: &mut [Option<(usize, usize)>]) {
+        for step in 0..self.work.len() {
+            let Some((operand, from, to)) = self.reusable(step, lives) else { continue };
+            self.work[step].in_place = Some(operand);
+            let life = lives[from].zip(lives[to]).map(|((first, _), (_, last))| (first, last));
+            let (inner, outer) = if self.buffers.is_free(to) { (to, from) } else { (from, to) };
+            self.buffers.join(inner, outer, 0);
+            (lives[inner], lives[outer]) = (None, life);
         }
     }
-    for port in graph.outputs() {
-        last[aliases[port.value.index()].0.index()] = work.len();
+
+    /// An operand of a step that ends there, its buffer, and the buffer of the first result, which begins there.
+    fn reusable(&mut self, step: usize, lives: &[Option<(usize, usize)>]) -> Option<(usize, Piece, Piece)> {
+        let Draft { buffers, work, .. } = self;
+        let Work { kernel, reads, writes, .. } = &work[step];
+        let to = buffers.filled(*writes.first()?)?;
+        if lives[to].is_none_or(|(first, _)| first != step) {
+            return None;
+        }
+        (0..reads.len()).filter(|&operand| kernel.in_place(operand)).find_map(|operand| {
+            let from = buffers.filled_free(reads[operand])?;
+            let ends = lives[from].is_some_and(|(_, last)| last == step);
+            let fits = from != to && buffers.size(from) == buffers.size(to);
+            let alone = reads.iter().filter(|&&read| buffers.find(read).0 == from).count() == 1;
+            (ends && fits && alone).then_some((operand, from, to))
+        })
     }
-    last
+
+    fn steps(self) -> Result<Vec<Step>> {
+        let Draft { mut buffers, work, .. } = self;
+        let mut places =
+            |pieces: &[Piece]| pieces.iter().map(|&piece| buffers.place(piece)).collect::<Vec<_>>();
+        let step = |work: Work| {
+            let scratch = places(&[work.scratch])[0];
+            let operands = Operands::new(places(&work.reads), places(&work.writes), scratch, work.in_place)?;
+            Ok(Step { kernel: work.kernel, operands, node: work.node })
+        };
+        work.into_iter().map(step).collect()
+    }
 }
 
 /// # Errors

@@ -72,6 +72,9 @@ pub(crate) trait Scalar: Pod + Default + Debug + PartialOrd + Send + Sync {
     /// `from` in the type it is computed in; `buffer` is used if that is another type.
     fn load<'a>(from: &'a [Self], buffer: &'a mut [Self::Work]) -> &'a [Self::Work];
 
+    /// A copy of `from` in the type it is computed in.
+    fn copy<'a>(from: &[Self], buffer: &'a mut [Self::Work]) -> &'a [Self::Work];
+
     /// Lets `write` fill `to`, through `buffer` if the type it is computed in is another one.
     fn store(to: &mut [Self], buffer: &mut [Self::Work], write: impl FnOnce(&mut [Self::Work]));
 
@@ -163,6 +166,12 @@ macro_rules! own_work {
             from
         }
 
+        fn copy<'a>(from: &[Self], buffer: &'a mut [Self]) -> &'a [Self] {
+            let buffer = &mut buffer[..from.len()];
+            buffer.copy_from_slice(from);
+            buffer
+        }
+
         fn store(to: &mut [Self], _: &mut [Self], write: impl FnOnce(&mut [Self])) {
             write(to);
         }
@@ -240,6 +249,10 @@ macro_rules! narrow {
             fn from_sum(sum: f64) -> Self { <$ty>::from_f32(sum as f32) }
 
             fn load<'a>(from: &'a [Self], buffer: &'a mut [f32]) -> &'a [f32] {
+                Self::copy(from, buffer)
+            }
+
+            fn copy<'a>(from: &[Self], buffer: &'a mut [f32]) -> &'a [f32] {
                 let buffer = &mut buffer[..from.len()];
                 from.convert_to_f32_slice(buffer);
                 buffer

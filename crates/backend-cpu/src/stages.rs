@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use mslite_graph_opt::ir::{Constant, Def};
 use mslite_graph_opt::{Graph, NodeId, Op, ValueId};
+use mslite_runtime::memory::MemoryUsage;
 use mslite_runtime::{Error, ErrorKind, Groups, Region, Result};
 use mslite_tensor::{Bindings, Buffer, Dim, HostBuffer, Symbol};
 use smallvec::SmallVec;
@@ -177,6 +178,14 @@ impl StagedExecution {
     pub(crate) fn output(&self, index: usize) -> Option<&dyn Buffer> {
         let output = self.between.stages.outputs.get(index).filter(|output| output.follows_from_data)?;
         self.between.buffer(output.value, Ports { inputs: &[], outputs: &[] }).ok()
+    }
+
+    /// What arenas take, and the values that go from stage to stage.
+    pub(crate) fn memory(&self) -> MemoryUsage {
+        let between: usize =
+            self.between.made.iter().flatten().filter_map(|buffer| Some(buffer.host()?.len)).sum();
+        let between = MemoryUsage { arena: between, lower_bound: between };
+        self.executions.iter().fold(between, |all, execution| all + execution.memory())
     }
 
     /// Runs all stages. Buffers of outputs whose extents follow from data are not used.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use mslite_runtime::graph_opt::ir::op::{Binary, MatMul, Unary};
 use mslite_runtime::graph_opt::ir::{Def, Node, Port};
 use mslite_runtime::graph_opt::{Graph, Op, ValueId};
+use mslite_runtime::memory::MemoryUsage;
 use mslite_runtime::tensor::{Buffer, DType, Dims, HostBuffer, HostStream, Stream, TensorSpec};
 use mslite_runtime::{
     Backend, Capability, Claim, CompileOptions, Device, DeviceInfo, DeviceOptions, Error, ErrorKind,
@@ -280,6 +281,12 @@ impl Execution for ToyExecution {
 
     fn output(&self, _index: usize) -> Option<&dyn Buffer> {
         None
+    }
+
+    /// Every value has memory of its own, which is as much as values that live for the whole run need.
+    fn memory(&self) -> MemoryUsage {
+        let bytes = self.values.iter().map(|value| size_of_val(value.as_slice())).sum();
+        MemoryUsage { arena: bytes, lower_bound: bytes }
     }
 }
 

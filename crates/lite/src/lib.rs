@@ -13,6 +13,7 @@ pub use model::{BuildOptions, Model, ModelType, evaluator};
 pub use mslite_collective::World;
 pub use mslite_graph_opt::pass::Level;
 pub use mslite_mindir::{Key, Mode};
+pub use mslite_runtime::memory::MemoryUsage;
 pub use mslite_runtime::{Error, ErrorKind, Result};
 pub use mslite_tensor::{DType, bf16, f16};
 pub use status::StatusCode;

@@ -7,6 +7,7 @@ use mslite_graph_opt::pass::{Evaluator, Level, OptimiseOptions, Pass, agreed_pas
 use mslite_graph_opt::{Graph, ImportOptions, import};
 use mslite_mindir::{GroupFile, Key, Mode, OpenOptions};
 use mslite_runtime::Plan;
+use mslite_runtime::memory::MemoryUsage;
 use mslite_runtime::schedule::GroupRanks;
 use smallvec::SmallVec;
 
@@ -141,6 +142,11 @@ impl Model {
     /// Its optimised graph; `None` while the number of axes of an input is not known.
     pub fn graph(&self) -> Option<&Graph> {
         self.sessions.first().map(|session| session.graph())
+    }
+
+    /// Memory that is kept for the values of runs, of all callers that have run: how much, and how little it could be.
+    pub fn memory(&self) -> MemoryUsage {
+        self.sessions.memory()
     }
 
     /// A tensor for each input, without data.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use mslite_collective::World;
 use mslite_graph_opt::import_inputs;
 use mslite_graph_opt::pass::agreed_passes;
+use mslite_runtime::memory::MemoryUsage;
 use mslite_runtime::schedule::GroupRanks;
 use mslite_runtime::{NamedDevice, Session, SessionOptions};
 use mslite_tensor::{Dim, Dims};
@@ -76,6 +77,15 @@ impl Sessions {
     /// The session that was built first.
     pub(crate) fn first(&self) -> Option<&Arc<Session>> {
         self.first.get()
+    }
+
+    /// Memory that is kept for the values of runs, in all sessions.
+    pub(crate) fn memory(&self) -> MemoryUsage {
+        let Some(open) = &self.open else {
+            return self.first().map(|session| session.memory()).unwrap_or_default();
+        };
+        let built = open.built.lock().unwrap_or_else(PoisonError::into_inner);
+        built.values().fold(MemoryUsage::default(), |all, session| all + session.memory())
     }
 
     /// The session for inputs with these numbers of axes; it is built if it is not there.

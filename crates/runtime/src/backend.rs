@@ -9,6 +9,7 @@ use mslite_graph_opt::{Graph, NodeId};
 use mslite_tensor::{Buffer, DType, Stream, TensorSpec};
 
 use crate::Result;
+use crate::memory::MemoryUsage;
 
 /// A way to run graphs: the CPU, a vendor's library.
 ///
@@ -204,6 +205,9 @@ pub trait Execution: Debug + Send {
     /// An output whose extents follow from data, when the stream has reached a run; it stays until the next one.
     /// What was given for it to [`Execution::enqueue`] is not used. `None` for all other outputs.
     fn output(&self, index: usize) -> Option<&dyn Buffer>;
+
+    /// Memory that it keeps for values, for the extents of the last run.
+    fn memory(&self) -> MemoryUsage;
 }
 
 /// Communicators by the name of their group.

@@ -10,7 +10,7 @@ use mslite_tensor::{Buffer, DType, Dims, HostBuffer, HostStream, Tensor, TensorS
 use smallvec::SmallVec;
 
 use crate::backend::{CompileOptions, Executable, Execution, Groups};
-use crate::memory::{Lifetime, plan as plan_memory};
+use crate::memory::{Lifetime, MemoryUsage, plan as plan_memory};
 use crate::plan::{NamedDevice, Plan, Segment};
 use crate::region::Region;
 use crate::session::{States, dims_of};
@@ -122,6 +122,8 @@ pub(crate) struct RunState {
     steps: Vec<(Vec<usize>, Vec<usize>)>,
     output_slots: Vec<usize>,
     next_slots: Vec<usize>,
+    /// What the arena takes of values that cross a border.
+    borders: MemoryUsage,
     /// Nothing, for operands and results that a collective lacks.
     nothing: HostBuffer,
 }
@@ -170,6 +172,7 @@ impl RunState {
             steps: Vec::new(),
             output_slots: Vec::new(),
             next_slots: Vec::new(),
+            borders: MemoryUsage::default(),
             nothing: HostBuffer::zeroed(DType::U8, &[0])?,
         };
         state.resize(inputs)?;
@@ -205,7 +208,7 @@ impl RunState {
         let specs = concrete.outputs().iter().map(|port| concrete.spec(port.value));
         self.output_specs = specs.map(|spec| (spec.dtype, spec.shape.as_fixed())).collect();
         self.made_late = late_outputs(&program, concrete)?;
-        (self.slots, self.sources) = (layout.slots, layout.sources);
+        (self.slots, self.sources, self.borders) = (layout.slots, layout.sources, layout.usage);
         self.dims = dims_of(inputs);
         Ok(())
     }
@@ -241,6 +244,15 @@ impl RunState {
             self.advance(states);
         }
         Ok(())
+    }
+
+    /// Memory that it keeps for values.
+    pub(crate) fn memory(&self) -> MemoryUsage {
+        let executions = self.actions.iter().map(|action| match action {
+            Running::Execute(execution) => execution.memory(),
+            Running::Exchange(..) => MemoryUsage::default(),
+        });
+        executions.fold(self.borders, |all, one| all + one)
     }
 
     fn check_outputs(&self, outputs: &[Tensor]) -> Result<()> {
@@ -349,6 +361,7 @@ struct SlotLayout<'a> {
     sources: Vec<Source>,
     by_value: HashMap<ValueId, usize>,
     arena: HostBuffer,
+    usage: MemoryUsage,
     offsets: HashMap<ValueId, usize>,
     outputs: HashMap<ValueId, usize>,
     next_states: HashMap<ValueId, usize>,
@@ -365,13 +378,14 @@ impl<'a> SlotLayout<'a> {
         let own = |value: &ValueId| !outputs.contains_key(value) && !next_states.contains_key(value);
         let kept: Vec<(ValueId, Lifetime)> =
             values.into_iter().zip(lifetimes).filter(|(value, _)| own(value)).collect();
-        let layout = plan_memory(&kept.iter().map(|(_, lifetime)| *lifetime).collect::<Vec<_>>());
+        let layout = plan_memory(&kept.iter().map(|(_, lifetime)| *lifetime).collect::<Vec<_>>())?;
         Ok(SlotLayout {
             graph,
             slots: Vec::new(),
             sources: Vec::new(),
             by_value: HashMap::new(),
             arena: HostBuffer::zeroed(DType::U8, &[layout.size])?,
+            usage: MemoryUsage { arena: layout.size, lower_bound: layout.lower_bound },
             offsets: kept.iter().map(|(value, _)| *value).zip(layout.offsets).collect(),
             outputs,
             next_states,

@@ -1,6 +1,6 @@
 //! A built model: compiled once, run many times, by several callers at once.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mslite_collective::World;
 use mslite_graph_opt::ir::Port;
@@ -9,6 +9,7 @@ use mslite_graph_opt::{Graph, Op, specialise};
 use mslite_tensor::{Dims, HostBuffer, Shape, Tensor, TensorSpec};
 
 use crate::backend::Groups;
+use crate::memory::MemoryUsage;
 use crate::plan::{Fallback, NamedDevice, Plan};
 use crate::program::{Program, RunState};
 use crate::schedule::{GroupRanks, Schedule, compare, unfit};
@@ -140,6 +141,13 @@ impl Session {
     /// Outputs in the order of the model.
     pub fn outputs(&self) -> &[Port] {
         self.graph.outputs()
+    }
+
+    /// Memory that is kept for the values of runs, of all callers that have run and are not running now. Weights,
+    /// inputs, outputs and states are not in it.
+    pub fn memory(&self) -> MemoryUsage {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.iter().fold(MemoryUsage::default(), |all, state| all + state.memory())
     }
 
     /// Types of the outputs for inputs of these extents. Extents that follow from data remain symbols.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mslite_graph_opt::ir::op::{Binary, Op, Unary};
 use mslite_graph_opt::{Graph, GraphBuilder, ValueId};
+use mslite_runtime::memory::MemoryUsage;
 use mslite_runtime::{
     Capability, Claim, CompileOptions, Device, ErrorKind, Executable, Execution, Fallback, Groups,
     NamedDevice, Result, Session, SessionOptions, Signature,
@@ -104,6 +105,10 @@ impl Execution for Running {
 
     fn output(&self, _index: usize) -> Option<&dyn Buffer> {
         None
+    }
+
+    fn memory(&self) -> MemoryUsage {
+        MemoryUsage::default()
     }
 }
 

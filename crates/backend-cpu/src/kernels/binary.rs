@@ -6,7 +6,7 @@ use mslite_runtime::Result;
 
 use super::math::Real;
 use super::{BoxKernel, Build, Kernel};
-use crate::arena::Args;
+use crate::arena::{Args, Elements};
 use crate::loops::Loops;
 use crate::scalar::{Bit, CHUNK, Scalar, Wide, with_type};
 
@@ -18,7 +18,10 @@ pub(super) fn build(f: Binary, cx: &Build<'_>) -> Option<BoxKernel> {
             Box::new(Compare::<T> { f, loops, element: PhantomData }) as BoxKernel
         });
     }
-    with_type!(x.dtype, T in real => Box::new(Arithmetic::<T> { f, loops, element: PhantomData }) as BoxKernel)
+    let whole = [x, y].map(|operand| operand.dims == cx.outputs[0].dims);
+    with_type!(x.dtype, T in real => {
+        Box::new(Arithmetic::<T> { f, loops, whole, element: PhantomData }) as BoxKernel
+    })
 }
 
 /// A row of an operand: elements of their own, or one for all.
@@ -32,15 +35,25 @@ impl<'a, T: Scalar> Row<'a, T> {
     fn new(from: &'a [T], at: usize, count: usize, stride: isize) -> Self {
         if stride == 0 { Row::All(from[at]) } else { Row::Each(&from[at..at + count]) }
     }
+}
 
-    /// `count` elements from `at`, in the type they are computed in.
-    fn part<'b>(&self, at: usize, count: usize, buffer: &'b mut [T::Work]) -> Row<'b, T::Work>
+impl<'a, T: Scalar> Elements<Row<'a, T>> {
+    fn row(from: Elements<&'a [T]>, at: usize, count: usize, stride: isize) -> Self {
+        match from {
+            Elements::Apart(from) => Elements::Apart(Row::new(from, at, count, stride)),
+            Elements::Result => Elements::Result,
+        }
+    }
+
+    /// The elements from `at` on that become `z`, in the type they are computed in.
+    fn part<'b>(&self, at: usize, z: &[T], buffer: &'b mut [T::Work]) -> Row<'b, T::Work>
     where
         'a: 'b,
     {
         match *self {
-            Row::Each(row) => Row::Each(T::load(&row[at..at + count], buffer)),
-            Row::All(value) => Row::All(value.to_work()),
+            Elements::Apart(Row::Each(row)) => Row::Each(T::load(&row[at..at + z.len()], buffer)),
+            Elements::Apart(Row::All(value)) => Row::All(value.to_work()),
+            Elements::Result => Row::Each(T::copy(z, buffer)),
         }
     }
 }
@@ -70,19 +83,11 @@ fn zip<T: Copy, R>(x: Row<'_, T>, y: Row<'_, T>, z: &mut [R], f: impl Fn(T, T) -
     }
 }
 
-/// Calls `row` with the parts of the operands that belong to each part of `part`, which starts at element `at`.
-fn for_rows<T: Scalar, R>(
-    loops: &Loops<2>,
-    [x, y]: [&[T]; 2],
-    at: usize,
-    part: &mut [R],
-    mut row: impl FnMut(Row<'_, T>, Row<'_, T>, &mut [R]),
-) {
-    let strides = loops.inner().strides;
+/// Calls `row` for each row of `part`, which starts at element `at`: with where it starts in the operands, and with it.
+fn for_rows<R>(loops: &Loops<2>, at: usize, part: &mut [R], mut row: impl FnMut([usize; 2], &mut [R])) {
     let mut done = 0;
-    loops.rows(at..at + part.len(), |[i, j], count| {
-        let z = &mut part[done..done + count];
-        row(Row::new(x, i, count, strides[0]), Row::new(y, j, count, strides[1]), z);
+    loops.rows(at..at + part.len(), |from, count| {
+        row(from, &mut part[done..done + count]);
         done += count;
     });
 }
@@ -91,16 +96,27 @@ fn for_rows<T: Scalar, R>(
 struct Arithmetic<T> {
     f: Binary,
     loops: Loops<2>,
+    /// Whether the operands are not broadcast.
+    whole: [bool; 2],
     element: PhantomData<T>,
 }
 
 impl<T: Scalar<Work: Operand>> Kernel for Arithmetic<T> {
+    fn in_place(&self, operand: usize) -> bool {
+        self.whole[operand]
+    }
+
     fn run(&self, args: &mut Args<'_>) -> Result<()> {
-        let operands = [args.input::<T>(0), args.input::<T>(1)];
+        let [x, y] = [args.elements::<T>(0), args.elements::<T>(1)];
         let z = args.output::<T>(0);
+        let strides = self.loops.inner().strides;
         args.team.split(z, 1, |at, part| {
             let mut buffers = [[T::Work::zeroed(); CHUNK]; 3];
-            for_rows(&self.loops, operands, at, part, |x, y, z| row(self.f, x, y, z, &mut buffers));
+            for_rows(&self.loops, at, part, |[i, j], z| {
+                let x = Elements::row(x, i, z.len(), strides[0]);
+                let y = Elements::row(y, j, z.len(), strides[1]);
+                row(self.f, x, y, z, &mut buffers);
+            });
         });
         Ok(())
     }
@@ -108,16 +124,17 @@ impl<T: Scalar<Work: Operand>> Kernel for Arithmetic<T> {
 
 fn row<T: Scalar<Work: Operand>>(
     f: Binary,
-    x: Row<'_, T>,
-    y: Row<'_, T>,
+    x: Elements<Row<'_, T>>,
+    y: Elements<Row<'_, T>>,
     z: &mut [T],
     buffers: &mut [[T::Work; CHUNK]; 3],
 ) {
     let [a, b, c] = buffers;
-    let step = if T::NARROW { CHUNK } else { z.len().max(1) };
+    let in_place = matches!((&x, &y), (Elements::Result, _) | (_, Elements::Result));
+    let step = if T::NARROW || in_place { CHUNK } else { z.len().max(1) };
     for (i, z) in z.chunks_mut(step).enumerate() {
-        let x = x.part(i * step, z.len(), a);
-        let y = y.part(i * step, z.len(), b);
+        let x = x.part(i * step, z, a);
+        let y = y.part(i * step, z, b);
         T::store(z, c, |z| T::Work::arithmetic(f, x, y, z));
     }
 }
@@ -132,16 +149,21 @@ struct Compare<T> {
 impl<T: Scalar> Kernel for Compare<T> {
     fn run(&self, args: &mut Args<'_>) -> Result<()> {
         use Binary::{Equal, Greater, GreaterEqual, Less, LessEqual};
-        let operands = [args.input::<T>(0), args.input::<T>(1)];
+        let [x, y] = [args.input::<T>(0), args.input::<T>(1)];
         let z = args.output::<Bit>(0);
+        let strides = self.loops.inner().strides;
         args.team.split(z, 1, |at, part| {
-            for_rows(&self.loops, operands, at, part, |x, y, z| match self.f {
-                Equal => zip(x, y, z, |x, y| Bit::new(x == y)),
-                Less => zip(x, y, z, |x, y| Bit::new(x < y)),
-                LessEqual => zip(x, y, z, |x, y| Bit::new(x <= y)),
-                Greater => zip(x, y, z, |x, y| Bit::new(x > y)),
-                GreaterEqual => zip(x, y, z, |x, y| Bit::new(x >= y)),
-                _ => zip(x, y, z, |x, y| Bit::new(x != y)),
+            for_rows(&self.loops, at, part, |[i, j], z| {
+                let x = Row::new(x, i, z.len(), strides[0]);
+                let y = Row::new(y, j, z.len(), strides[1]);
+                match self.f {
+                    Equal => zip(x, y, z, |x, y| Bit::new(x == y)),
+                    Less => zip(x, y, z, |x, y| Bit::new(x < y)),
+                    LessEqual => zip(x, y, z, |x, y| Bit::new(x <= y)),
+                    Greater => zip(x, y, z, |x, y| Bit::new(x > y)),
+                    GreaterEqual => zip(x, y, z, |x, y| Bit::new(x >= y)),
+                    _ => zip(x, y, z, |x, y| Bit::new(x != y)),
+                }
             });
         });
         Ok(())

@@ -54,6 +54,11 @@ pub(crate) fn alias_offset(op: &Op, x: &Type, y: &Type) -> Option<usize> {
     }
 }
 
+/// Whether an operation puts its operands behind each other.
+pub(crate) fn is_stack(op: &Op, y: &Type) -> bool {
+    matches!(op, Op::Concat { axis } if y.dims[..*axis].iter().all(|&d| d == 1))
+}
+
 /// Whether only axes of extent 1 move.
 fn keeps_order(perm: &[usize], dims: &[usize]) -> bool {
     perm.iter().filter(|&&axis| dims[axis] != 1).is_sorted()

@@ -31,7 +31,7 @@ use crate::arena::Args;
 use crate::execution::Compiled;
 
 pub(crate) use collective::communicator;
-pub(crate) use copy::{alias_offset, whole_copy};
+pub(crate) use copy::{alias_offset, is_stack, whole_copy};
 pub(crate) use linear::Weights;
 
 /// One operation for fixed types and shapes. Running it allocates nothing after the first time.
@@ -40,6 +40,12 @@ pub(crate) trait Kernel: Debug + Send + Sync {
     fn scratch(&self, threads: usize) -> usize {
         let _ = threads;
         0
+    }
+
+    /// Whether the first result may lie where an operand does, which is then read through [`Args::elements`] only.
+    fn in_place(&self, operand: usize) -> bool {
+        let _ = operand;
+        false
     }
 
     /// Computes the results from the operands.

@@ -56,13 +56,17 @@ pub(super) fn is_integral(f: Unary) -> bool {
 struct Floats<T>(Unary, PhantomData<T>);
 
 impl<T: Scalar<Work: Real>> Kernel for Floats<T> {
+    fn in_place(&self, _operand: usize) -> bool {
+        true
+    }
+
     fn run(&self, args: &mut Args<'_>) -> Result<()> {
-        let x = args.input::<T>(0);
+        let x = args.elements::<T>(0);
         let y = args.output::<T>(0);
         args.team.split_costly(y, CHUNK, cost(self.0), |at, part| {
             let (mut from, mut to) = ([T::Work::zeroed(); CHUNK], [T::Work::zeroed(); CHUNK]);
-            for (x, y) in x[at..].chunks(CHUNK).zip(part.chunks_mut(CHUNK)) {
-                let x = T::load(&x[..y.len()], &mut from);
+            for (i, y) in part.chunks_mut(CHUNK).enumerate() {
+                let x = x.load(at + i * CHUNK, y, &mut from);
                 T::store(y, &mut to, |y| apply(self.0, x, y, T::step));
             }
         });
