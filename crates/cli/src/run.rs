@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use clap::error::ErrorKind as UsageError;
 use clap::{Args, CommandFactory};
 use mslite::{
-    BuildOptions, Context, DType, Error, ErrorKind, Key, Mode, Model, ModelType, Ranks, Result, Tensor,
-    World, bf16,
+    BuildOptions, Context, DType, Error, ErrorKind, Key, MemoryUsage, Mode, Model, ModelType, Ranks, Result,
+    Tensor, World, bf16,
 };
 use mslite_tensor::{Tensor as Data, npz};
 use serde_json::json;
@@ -228,7 +228,10 @@ fn build_and_run(args: &RunArgs, rank: usize, context: &Context) -> Result<Strin
         printed.push(outputs);
     }
     let timing = (args.repeat > 1).then(|| Timing::new(timing));
-    Ok(if args.json { as_json(rank, &printed, timing.as_ref()) } else { as_text(&printed, timing.as_ref()) })
+    Ok(match args.json {
+        true => as_json(rank, &printed, model.memory(), timing.as_ref()),
+        false => as_text(&printed, timing.as_ref()),
+    })
 }
 
 /// The CPU, the only device of this command, takes its settings from flags.
@@ -254,9 +257,10 @@ fn as_text(calls: &[Vec<Tensor>], timing: Option<&Timing>) -> String {
     outputs + &timing.map(Timing::as_text).unwrap_or_default()
 }
 
-fn as_json(rank: usize, calls: &[Vec<Tensor>], timing: Option<&Timing>) -> String {
+fn as_json(rank: usize, calls: &[Vec<Tensor>], memory: MemoryUsage, timing: Option<&Timing>) -> String {
     let calls: Vec<_> = calls.iter().map(|outputs| json!({ "outputs": outputs_as_json(outputs) })).collect();
-    let mut report = json!({ "rank": rank, "calls": calls });
+    let memory = json!({ "arena": memory.arena, "lower_bound": memory.lower_bound });
+    let mut report = json!({ "rank": rank, "calls": calls, "memory": memory });
     if let Some(timing) = timing {
         report["timing"] = timing.as_json();
     }

@@ -55,7 +55,7 @@ impl std::ops::Add for MemoryUsage {
 pub const ALIGNMENT: usize = 64;
 
 /// Pairs of values that live at the same time, for each value, up to which they are listed.
-const MOST_PAIRS: usize = 128;
+const MOST_PAIRS: usize = 32;
 
 /// Lays values out so that those that live at the same step do not overlap.
 ///
