@@ -65,6 +65,11 @@ fn collectives() {
 }
 
 #[test]
+fn overlap() {
+    check("overlap");
+}
+
+#[test]
 fn invariant_code() {
     check("invariant_code");
 }

@@ -38,6 +38,7 @@ mod driver;
 mod fusion;
 mod invariant_code;
 mod layout;
+mod overlap;
 mod patch;
 mod recognition;
 mod rule;
@@ -55,6 +56,7 @@ pub use driver::{Dump, FoldLimits, Measure, OptimiseOptions, PassContext, Report
 pub use fusion::Fusion;
 pub use invariant_code::InvariantCode;
 pub use layout::Layout;
+pub use overlap::Overlap;
 pub use patch::Patch;
 pub use recognition::Recognition;
 pub use weight_folding::WeightFolding;
@@ -121,6 +123,7 @@ const PASSES: &[(Level, Make)] = &[
     (Level::O2, || Arc::new(Attention)),
     (Level::O2, || Arc::new(WeightFolding)),
     (Level::O1, || Arc::new(Fusion)),
+    (Level::O2, || Arc::new(Overlap)),
 ];
 
 /// Passes that change what ranks exchange, in their order, and from which level on.

@@ -21,6 +21,8 @@ pub struct Patch {
     specs: Vec<TensorSpec>,
     constants: Vec<(ValueId, Arc<Constant>)>,
     nodes: Vec<(NodeId, Node)>,
+    /// The old nodes in another order.
+    order: Option<Vec<NodeId>>,
     replacements: BTreeMap<ValueId, ValueId>,
     removed: BTreeSet<NodeId>,
 }
@@ -37,14 +39,20 @@ impl Patch {
             specs: Vec::new(),
             constants: Vec::new(),
             nodes: Vec::new(),
+            order: None,
             replacements: BTreeMap::new(),
             removed: BTreeSet::new(),
         }
     }
 
-    /// Whether nothing is replaced or removed; dead parts are dropped all the same.
+    /// A patch that lets the nodes of a graph, by their positions, run in another order.
+    pub fn reorder(graph: &Graph, order: impl IntoIterator<Item = usize>) -> Self {
+        Patch { order: Some(order.into_iter().map(NodeId::new).collect()), ..Patch::new(graph) }
+    }
+
+    /// Whether nothing is replaced, removed or moved; dead parts are dropped all the same.
     pub fn is_empty(&self) -> bool {
-        self.replacements.is_empty() && self.removed.is_empty()
+        self.replacements.is_empty() && self.removed.is_empty() && self.order.is_none()
     }
 
     /// The patch, unless it is empty.
@@ -118,11 +126,12 @@ impl Patch {
         }
     }
 
-    /// The changed graph. Old and new nodes keep their order; constants share their bytes.
+    /// The changed graph. Old and new nodes keep their order, unless the patch is about that; constants share their
+    /// bytes.
     ///
     /// # Errors
     /// [`Error::Verify`] when the graph is not the one that the patch was made for, a replacement has another
-    /// type than what it replaces, or a node would read what is made after it.
+    /// type than what it replaces, an order lacks nodes, or a node would read what is made after it.
     pub fn apply(self, graph: &Graph) -> Result<Graph> {
         self.check(graph)?;
         let schedule = self.schedule(graph);
@@ -162,6 +171,13 @@ impl Patch {
         if self.base != (graph.values().len(), graph.nodes().len()) {
             return fail("the patch was made for another graph".to_owned());
         }
+        if let Some(order) = &self.order {
+            let nodes: BTreeSet<NodeId> = order.iter().copied().collect();
+            let all = nodes.len() == order.len() && nodes.iter().copied().eq(graph.nodes().map(|(id, _)| id));
+            if !all || !self.nodes.is_empty() {
+                return fail("the patch's order is not one of all nodes".to_owned());
+            }
+        }
         let count = self.base.0 + self.specs.len();
         for (&old, &new) in &self.replacements {
             if old.index() >= self.base.0 || new.index() >= count {
@@ -177,6 +193,9 @@ impl Patch {
 
     /// Old and new nodes in their order.
     fn schedule<'a>(&'a self, graph: &'a Graph) -> Vec<&'a Node> {
+        if let Some(order) = &self.order {
+            return order.iter().filter(|id| !self.removed.contains(id)).map(|&id| graph.node(id)).collect();
+        }
         let mut new: Vec<&(NodeId, Node)> = self.nodes.iter().collect();
         new.sort_by_key(|(before, _)| *before);
         let mut new = new.into_iter().peekable();
@@ -311,6 +330,16 @@ mod tests {
     }
 
     #[test]
+    fn nodes_run_in_another_order() {
+        let graph = graph();
+        let changed = Patch::reorder(&graph, [0, 3, 1, 2]).apply(&graph).unwrap();
+        verify(&changed).unwrap();
+        let names: Vec<&str> = changed.nodes().map(|(_, node)| &*node.origin).collect();
+        assert_eq!(names, ["a", "d", "b", "c"]);
+        assert_eq!(changed.outputs()[0].value, value(4));
+    }
+
+    #[test]
     fn replacements_follow_each_other() {
         let graph = graph();
         let mut patch = Patch::new(&graph);
@@ -345,6 +374,9 @@ mod tests {
             },
             "too late",
         );
+        for order in [vec![0, 1, 2], vec![0, 1, 1, 3], vec![1, 0, 2, 3], vec![0, 1, 2, 3, 4]] {
+            assert!(Patch::reorder(&graph, order).apply(&graph).is_err());
+        }
         let other: Graph = "graph \"h\" {\n}".parse().unwrap();
         assert!(Patch::new(&graph).apply(&other).is_err());
     }
