@@ -1,7 +1,7 @@
 //! What a run does for given extents: which kernels, in which order, on which memory.
 
 use mslite_graph_opt::ir::Def;
-use mslite_graph_opt::{Graph, NodeId, ValueId};
+use mslite_graph_opt::{Graph, NodeId, Op, ValueId};
 use mslite_runtime::memory::{self, Lifetime, MemoryUsage};
 use mslite_runtime::{Error, ErrorKind, Groups, Result};
 use mslite_tensor::Bindings;
@@ -89,11 +89,12 @@ impl Planner<'_> {
     pub(crate) fn plan(&self) -> Result<Plan> {
         let specs = self.graph.values().map(|(_, value)| Type::of(&value.spec));
         let types: Vec<Type> = specs.collect::<Result<_>>()?;
-        let mut draft = Draft { planner: self, buffers: Buffers::default(), work: Vec::new() };
+        let mut draft = Draft { planner: self, buffers: Buffers::default(), work: Vec::new(), started: None };
         draft.settle_inputs(&types);
         for (id, _) in self.graph.nodes() {
             draft.add_node(id, &types)?;
         }
+        draft.finish_started();
         draft.settle_outputs();
         let usage = draft.lay_out()?;
         let outputs = self.graph.outputs().iter().map(|port| types[port.value.index()].clone()).collect();
@@ -122,6 +123,19 @@ struct Draft<'a> {
     planner: &'a Planner<'a>,
     buffers: Buffers,
     work: Vec<Work>,
+    /// An exchange that was started.
+    started: Option<Started>,
+}
+
+/// An exchange that others need not wait for, and this rank only where it reads the result.
+#[derive(Debug)]
+struct Started {
+    kernel: BoxKernel,
+    node: NodeId,
+    operand: Piece,
+    result: Piece,
+    /// The step that starts it.
+    step: usize,
 }
 
 impl Draft<'_> {
@@ -145,19 +159,46 @@ impl Draft<'_> {
         let node = self.planner.graph.node(id);
         let pieces = |values: &[ValueId]| values.iter().map(|v| v.index()).collect::<Vec<Piece>>();
         let (reads, writes) = (pieces(&node.operands), pieces(&node.results));
-        if let (Some(&x), Some(&y)) = (reads.first(), writes.first()) {
-            if let Some(offset) = kernels::alias_offset(&node.op, &types[x], &types[y]) {
-                self.buffers.join(y, x, offset);
-                return Ok(());
-            }
-            if kernels::is_stack(&node.op, &types[y]) {
-                self.stack(id, &reads, y);
-                return Ok(());
-            }
+        let ends = reads.first().copied().zip(writes.first().copied());
+        let view =
+            ends.and_then(|(x, y)| Some((x, y, kernels::alias_offset(&node.op, &types[x], &types[y])?)));
+        if let Some((x, y, offset)) = view {
+            self.buffers.join(y, x, offset);
+            return Ok(());
+        }
+        self.finish_before(&node.op, &reads);
+        if let Some((_, y)) = ends.filter(|(_, y)| kernels::is_stack(&node.op, &types[*y])) {
+            self.stack(id, &reads, y);
+            return Ok(());
         }
         let kernel = self.planner.kernel(id, types)?;
-        self.push(kernel, Some(id), reads, writes);
+        match (&node.op, &reads[..], &writes[..]) {
+            (Op::Collective(exchange), &[operand], &[result]) => {
+                let start = kernels::start(exchange, &types[operand], self.planner.groups)?;
+                self.started = Some(Started { kernel, node: id, operand, result, step: self.work.len() });
+                self.push(start, Some(id), reads, Vec::new());
+            }
+            _ => self.push(kernel, Some(id), reads, writes),
+        }
         Ok(())
+    }
+
+    /// Finishes an exchange before its result is read, and before the next effect.
+    fn finish_before(&mut self, op: &Op, reads: &[Piece]) {
+        let Some(result) = self.started.as_ref().map(|started| started.result) else { return };
+        let buffer = self.buffers.find(result).0;
+        if op.has_effect() || reads.iter().any(|&read| self.buffers.find(read).0 == buffer) {
+            self.finish_started();
+        }
+    }
+
+    /// Finishes an exchange that was started; if nothing has come between, in one step.
+    fn finish_started(&mut self) {
+        let Some(Started { kernel, node, operand, result, step }) = self.started.take() else { return };
+        if step + 1 == self.work.len() {
+            self.work.truncate(step);
+        }
+        self.push(kernel, Some(node), vec![operand], vec![result]);
     }
 
     /// Operands that lie behind each other in the result: those that fill a buffer of the arena are computed there,

@@ -20,7 +20,18 @@ pub trait Collective: Any + fmt::Debug + Send + Sync {
     /// that all ranks answer alike.
     fn supports(&self, op: &CollectiveOp) -> bool;
 
-    /// Starts `op` on `stream`; the contract of [`Buffer`] says how long the buffers are in use. Sizes are as
+    /// Hands over what this rank contributes to `op`, as far as that takes no waiting, so that others need not wait for
+    /// it. [`enqueue`](Collective::enqueue) of the same `op` and `send` must follow before any other operation of the
+    /// group but messages; until then `send` stays as it is. By default all is left to `enqueue`.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Collective::enqueue).
+    fn start(&self, op: &CollectiveOp, send: &dyn Buffer, stream: &dyn Stream) -> Result<()> {
+        let _ = (op, send, stream);
+        Ok(())
+    }
+
+    /// Starts `op` on `stream`, or goes on with what [`start`](Collective::start) began; the contract of [`Buffer`] says how long the buffers are in use. Sizes are as
     /// [`CollectiveKind`] says; a buffer that `op` does not use at this rank may be of any size and type, and the
     /// other one decides. `send` and `recv` do not overlap, except that the block of `recv` that this rank contributes, or the one of `send` that it takes,
     /// may be the other buffer.

@@ -1,12 +1,21 @@
 use std::sync::Arc;
 
-use mslite_collective::{Collective as Communicator, CollectiveOp, Error as Failed};
+use mslite_collective::{Collective as Communicator, CollectiveKind, CollectiveOp, Error as Failed};
 use mslite_graph_opt::ir::op::Collective;
 use mslite_runtime::{Error, ErrorKind, Groups, Result};
 use mslite_tensor::HostStream;
 
 use super::{BoxKernel, Build, Kernel, Type};
 use crate::arena::Args;
+
+/// A kernel that hands over what this rank contributes, which the kernel of the operation goes on with.
+///
+/// # Errors
+/// [`ErrorKind::InvalidArgument`] when there is no communicator.
+pub(crate) fn start(collective: &Collective, send: &Type, groups: &Groups) -> Result<BoxKernel> {
+    let op = collective.op.clone();
+    Ok(Box::new(Start { group: communicator(&op, groups)?, op, send: send.clone() }))
+}
 
 pub(super) fn build(collective: &Collective, cx: &Build<'_>) -> Result<BoxKernel> {
     let group = communicator(&collective.op, cx.groups)?;
@@ -38,6 +47,20 @@ pub(crate) fn communicator(op: &CollectiveOp, groups: &Groups) -> Result<Arc<dyn
 }
 
 #[derive(Debug)]
+struct Start {
+    op: CollectiveOp,
+    group: Arc<dyn Communicator>,
+    send: Type,
+}
+
+impl Kernel for Start {
+    fn run(&self, args: &mut Args<'_>) -> Result<()> {
+        let send = args.input_buffer(0, self.send.dtype, &self.send.dims);
+        self.group.start(&self.op, &send, &HostStream).map_err(|e| failed(&self.op, e))
+    }
+}
+
+#[derive(Debug)]
 struct Exchange {
     op: CollectiveOp,
     group: Arc<dyn Communicator>,
@@ -46,6 +69,10 @@ struct Exchange {
 }
 
 impl Kernel for Exchange {
+    fn in_place(&self, _operand: usize) -> bool {
+        matches!(self.op.kind, CollectiveKind::AllReduce(_) | CollectiveKind::Broadcast { .. })
+    }
+
     fn run(&self, args: &mut Args<'_>) -> Result<()> {
         let send = match &self.send {
             Some(t) => args.input_buffer(0, t.dtype, &t.dims),
@@ -55,21 +82,18 @@ impl Kernel for Exchange {
             Some(t) => args.output_buffer(0, t.dtype, &t.dims),
             None => Args::empty_buffer(),
         };
-        self.group.enqueue(&self.op, &send, &receive, &HostStream).map_err(|e| self.failed(e))?;
-        Ok(())
+        self.group.enqueue(&self.op, &send, &receive, &HostStream).map_err(|e| failed(&self.op, e))
     }
 }
 
-impl Exchange {
-    fn failed(&self, error: Failed) -> Error {
-        let kind = match &error {
-            Failed::PeerLost { .. } | Failed::Aborted { .. } => ErrorKind::PeerLost,
-            Failed::Timeout { .. } => ErrorKind::Timeout,
-            Failed::Mismatch { .. } => ErrorKind::PlanMismatch,
-            Failed::Unsupported(_) => ErrorKind::Unsupported,
-            Failed::InvalidArgument(_) => ErrorKind::InvalidArgument,
-            _ => ErrorKind::Internal,
-        };
-        Error::new(kind, format!("{} failed", self.op)).caused_by(error)
-    }
+fn failed(op: &CollectiveOp, error: Failed) -> Error {
+    let kind = match &error {
+        Failed::PeerLost { .. } | Failed::Aborted { .. } => ErrorKind::PeerLost,
+        Failed::Timeout { .. } => ErrorKind::Timeout,
+        Failed::Mismatch { .. } => ErrorKind::PlanMismatch,
+        Failed::Unsupported(_) => ErrorKind::Unsupported,
+        Failed::InvalidArgument(_) => ErrorKind::InvalidArgument,
+        _ => ErrorKind::Internal,
+    };
+    Error::new(kind, format!("{op} failed")).caused_by(error)
 }

@@ -30,7 +30,7 @@ use mslite_tensor::{Bindings, DType, Dims, TensorSpec, num_elements};
 use crate::arena::Args;
 use crate::execution::Compiled;
 
-pub(crate) use collective::communicator;
+pub(crate) use collective::{communicator, start};
 pub(crate) use copy::{alias_offset, is_stack, whole_copy};
 pub(crate) use linear::Weights;
 

@@ -32,7 +32,20 @@ pub(crate) struct SharedGroup {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     round: u32,
+    /// Rounds of the current operation that this member has published before it came to them.
+    ahead: u32,
     operations: u64,
+    /// The operation that was started and goes on.
+    started: Option<Encoded>,
+}
+
+/// How far an operation goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Until it would wait for others.
+    Start,
+    /// To its end.
+    Whole,
 }
 
 /// One collective operation under way.
@@ -40,6 +53,7 @@ pub(super) struct Running<'a> {
     at: &'a SharedGroup,
     progress: &'a mut Progress,
     signature: &'a Signature,
+    extent: Extent,
 }
 
 impl SharedGroup {
@@ -59,12 +73,16 @@ impl SharedGroup {
     pub(super) fn collective<T>(
         &self,
         signature: &Signature,
+        extent: Extent,
         run: impl FnOnce(&mut Running<'_>) -> Result<T>,
     ) -> Result<T> {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_failures(&|| self.describe(signature))?;
-        progress.operations += 1;
-        let result = run(&mut Running { at: self, progress: &mut progress, signature });
+        progress.begin(signature, extent).map_err(|started| {
+            let (next, group) = (self.describe(signature), self.group.name.as_str());
+            Error::InvalidArgument(format!("{next}: {started} in group {group:?} was started before"))
+        })?;
+        let result = run(&mut Running { at: self, progress: &mut progress, signature, extent });
         result.inspect_err(|error| self.report(error))
     }
 
@@ -147,9 +165,28 @@ impl SharedGroup {
     }
 }
 
-impl Running<'_> {
+impl Progress {
+    /// Goes on with the operation that was started, or with a new one. Fails with what was started, if that is
+    /// another one.
+    fn begin(&mut self, signature: &Signature, extent: Extent) -> Result<(), String> {
+        let this = signature.encode(0);
+        if let Some(started) = &self.started {
+            if *started != this || extent == Extent::Start {
+                return Err(Signature::decode(started).map_or_else(|| "?".to_owned(), |s| s.to_string()));
+            }
+            self.started = None;
+            return Ok(());
+        }
+        self.operations += 1;
+        self.started = (extent == Extent::Start).then_some(this);
+        Ok(())
+    }
+}
+
+impl<'a> Running<'a> {
     /// Moves `total` bytes through the slots, at most `step` in a round: `put` fills this member's chunk of at
-    /// most [`CHUNK`] bytes, `take` reads the others'. There is at least one round, so that members meet.
+    /// most [`CHUNK`] bytes, `take` reads the others'. There is at least one round, so that members meet. What is
+    /// only started publishes as many rounds as there are free slots.
     pub(super) fn rounds(
         &mut self,
         total: usize,
@@ -158,12 +195,18 @@ impl Running<'_> {
         mut take: impl FnMut(Range<usize>, &Round<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut range = 0..step.min(total);
+        if self.extent == Extent::Start {
+            self.publish_ahead(range, total, put);
+            return Ok(());
+        }
         loop {
-            let round = Round { at: self.at, index: self.progress.round, signature: self.signature };
-            round.wait_for_all(control::DONE, round.index.wrapping_sub(SLOTS as u32 - 1))?;
-            put(range.clone(), round.chunk(self.at.group.rank));
-            round.sign(self.progress.operations);
-            round.publish(control::POSTED);
+            let round = self.round(0);
+            if self.progress.ahead > 0 {
+                self.progress.ahead -= 1;
+            } else {
+                round.wait_for_all(control::DONE, round.free())?;
+                self.publish(&round, range.clone(), &mut put);
+            }
             round.wait_for_all(control::POSTED, round.index.wrapping_add(1))?;
             if range.start == 0 {
                 round.compare_signatures()?;
@@ -178,6 +221,38 @@ impl Running<'_> {
             }
             range = range.end..total.min(range.end + step);
         }
+    }
+
+    fn publish_ahead(
+        &mut self,
+        mut range: Range<usize>,
+        total: usize,
+        mut put: impl FnMut(Range<usize>, Span),
+    ) {
+        let step = range.len();
+        loop {
+            let round = self.round(self.progress.ahead);
+            if !round.all_reached(control::DONE, round.free()) {
+                return;
+            }
+            self.publish(&round, range.clone(), &mut put);
+            self.progress.ahead += 1;
+            if range.end == total {
+                return;
+            }
+            range = range.end..total.min(range.end + step);
+        }
+    }
+
+    fn publish(&self, round: &Round<'_>, range: Range<usize>, put: &mut impl FnMut(Range<usize>, Span)) {
+        put(range, round.chunk(self.at.group.rank));
+        round.sign(self.progress.operations);
+        round.publish(control::POSTED);
+    }
+
+    /// The round so many after the current one.
+    fn round(&self, ahead: u32) -> Round<'a> {
+        Round { at: self.at, index: self.progress.round.wrapping_add(ahead), signature: self.signature }
     }
 }
 
@@ -207,6 +282,15 @@ impl Round<'_> {
 
     fn publish(&self, counter: usize) {
         self.at.counter(self.at.group.rank, counter).publish(self.index.wrapping_add(1));
+    }
+
+    /// The round that all must be done with before this one's slot is used again.
+    fn free(&self) -> u32 {
+        self.index.wrapping_sub(SLOTS as u32 - 1)
+    }
+
+    fn all_reached(&self, which: usize, target: u32) -> bool {
+        self.others().all(|member| self.at.counter(member, which).reached(target))
     }
 
     fn wait_for_all(&self, which: usize, target: u32) -> Result<()> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use mslite_tensor::{Buffer, DType, HostStream, Stream};
 
-use super::channel::{Round, Running, SharedGroup};
+use super::channel::{Extent, Round, Running, SharedGroup};
 use super::layout::CHUNK;
 use super::memory::Span;
 use super::signature::Signature;
@@ -25,6 +25,16 @@ impl Collective for SharedGroup {
         self.group.answers_to(&op.group) && op.kind.peer().is_none_or(|peer| peer < self.group.size())
     }
 
+    fn start(&self, op: &CollectiveOp, send: &dyn Buffer, stream: &dyn Stream) -> Result<()> {
+        let contributes = Uses::of(&op.kind, self.group.rank, self.group.size()).send.is_some();
+        if matches!(op.kind, CollectiveKind::Send { .. }) || !contributes {
+            return Ok(());
+        }
+        let call = self.check(op, send, None, stream)?;
+        let signature = Signature::new(&op.kind, call.dtype, call.count);
+        self.collective(&signature, Extent::Start, |running| self.dispatch(&op.kind, &call, running))
+    }
+
     fn enqueue(
         &self,
         op: &CollectiveOp,
@@ -32,12 +42,14 @@ impl Collective for SharedGroup {
         recv: &dyn Buffer,
         stream: &dyn Stream,
     ) -> Result<()> {
-        let call = self.check(op, send, recv, stream)?;
+        let call = self.check(op, send, Some(recv), stream)?;
         let signature = Signature::new(&op.kind, call.dtype, call.count);
         match op.kind {
             CollectiveKind::Send { dest, .. } => self.send(dest, &signature, call.send),
             CollectiveKind::Receive { src, tag } => self.receive(src, tag, &signature, call.recv),
-            _ => self.collective(&signature, |running| self.dispatch(&op.kind, &call, running)),
+            _ => {
+                self.collective(&signature, Extent::Whole, |running| self.dispatch(&op.kind, &call, running))
+            }
         }
     }
 
@@ -57,13 +69,15 @@ struct Call {
 }
 
 impl SharedGroup {
+    /// Only what receives may be lacking, while an operation is started.
     fn check(
         &self,
         op: &CollectiveOp,
         send: &dyn Buffer,
-        recv: &dyn Buffer,
+        given: Option<&dyn Buffer>,
         stream: &dyn Stream,
     ) -> Result<Call> {
+        let recv = given.unwrap_or(send);
         let invalid = |why: String| Error::InvalidArgument(format!("{op}: {why}"));
         if !(stream as &dyn Any).is::<HostStream>() {
             return Err(Error::Unsupported(format!("{op} on a stream other than the host's: {stream:?}")));
@@ -77,7 +91,8 @@ impl SharedGroup {
         if let Some(peer) = op.kind.peer().filter(|&peer| peer >= self.group.size()) {
             return Err(invalid(format!("there is no rank {peer} in a group of {}", self.group.size())));
         }
-        let uses = Uses::of(&op.kind, self.group.rank, self.group.size());
+        let all = Uses::of(&op.kind, self.group.rank, self.group.size());
+        let uses = Uses { recv: all.recv.filter(|_| given.is_some()), ..all };
         let dtype = if uses.send.is_some() { send.dtype() } else { recv.dtype() };
         if uses.recv.is_some() && recv.dtype() != dtype {
             return Err(invalid(format!("send is {dtype}, but recv is {}", recv.dtype())));
@@ -117,7 +132,7 @@ impl SharedGroup {
     /// Everybody's bytes, by rank.
     pub(crate) fn exchange(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
         let n = self.group.size();
-        self.collective(&Signature::exchange(), |running| {
+        self.collective(&Signature::exchange(), Extent::Whole, |running| {
             let mut lens = vec![0u64; n];
             let put = |_: Range<usize>, chunk: Span| chunk.part(0..8).write(&[bytes.len() as u64]);
             running.rounds(8, 8, put, |_, round| {
