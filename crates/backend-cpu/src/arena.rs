@@ -40,9 +40,9 @@ pub(crate) struct Spans {
 
 impl Spans {
     /// Begins the table of a run.
-    pub(crate) fn begin(&mut self, arena: &mut Memory, constants: impl Iterator<Item = HostSpan>) {
+    pub(crate) fn begin(&mut self, arena: &mut [u8], constants: impl Iterator<Item = HostSpan>) {
         self.table.clear();
-        self.table.push(arena.span_mut());
+        self.table.push(HostSpan { len: arena.len(), ptr: NonNull::from(arena).cast() });
         self.table.extend(constants);
         self.outputs = self.table.len();
     }
@@ -205,12 +205,6 @@ impl Memory {
     /// Its address, for reading.
     pub(crate) fn span(&self) -> HostSpan {
         HostSpan { ptr: NonNull::from(&*self.lines).cast(), len: self.len() }
-    }
-
-    /// Its address, for writing.
-    pub(crate) fn span_mut(&mut self) -> HostSpan {
-        let len = self.len();
-        HostSpan { ptr: NonNull::from(&mut *self.lines).cast(), len }
     }
 }
 

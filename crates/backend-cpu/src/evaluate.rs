@@ -64,7 +64,7 @@ fn run(kernel: &BoxKernel, operands: &[&Tensor], output: &Type) -> Result<Tensor
     let mut arena = Memory::zeroed(scratch)?;
     let mut staged: Vec<Memory> = operands.iter().map(|_| Memory::default()).collect();
     let mut spans = Spans::default();
-    spans.begin(&mut arena, std::iter::empty());
+    spans.begin(arena.bytes_mut(), std::iter::empty());
     for (operand, staged) in operands.iter().zip(&mut staged) {
         spans.input(&HostBuffer::reading(operand), staged)?;
     }

@@ -131,6 +131,28 @@ impl Caller {
         }
     }
 
+    /// As [`Caller::run`], in an arena of [`Caller::scratch`] bytes.
+    pub(crate) fn run_within(
+        &mut self,
+        arena: &mut [u8],
+        inputs: &[&dyn Buffer],
+        outputs: &[&dyn Buffer],
+        team: &Team<'_>,
+    ) -> Result<()> {
+        match self {
+            Caller::Whole(execution) => execution.run_within(arena, inputs, outputs, team),
+            Caller::Staged(execution) => execution.run(inputs, outputs, team),
+        }
+    }
+
+    /// Bytes of the arena for the extents that were prepared, unless it is only known during a run.
+    pub(crate) fn scratch(&self) -> usize {
+        match self {
+            Caller::Whole(execution) => execution.memory().arena,
+            Caller::Staged(_) => 0,
+        }
+    }
+
     fn memory(&self) -> MemoryUsage {
         match self {
             Caller::Whole(execution) => execution.memory(),
@@ -371,7 +393,26 @@ impl CpuExecution {
         outputs: &[&dyn Buffer],
         team: &Team<'_>,
     ) -> Result<()> {
-        self.gather_spans(inputs, outputs)?;
+        let bytes = self.memory().arena;
+        if self.arena.len() < bytes {
+            self.arena = Memory::default();
+            self.arena = Memory::zeroed(bytes)?;
+        }
+        let mut arena = std::mem::take(&mut self.arena);
+        let result = self.run_within(arena.bytes_mut(), inputs, outputs, team);
+        self.arena = arena;
+        result
+    }
+
+    /// As [`CpuExecution::run`], in this arena.
+    fn run_within(
+        &mut self,
+        arena: &mut [u8],
+        inputs: &[&dyn Buffer],
+        outputs: &[&dyn Buffer],
+        team: &Team<'_>,
+    ) -> Result<()> {
+        self.gather_spans(arena, inputs, outputs)?;
         self.run_steps(team)
     }
 
@@ -416,19 +457,20 @@ impl CpuExecution {
         self.plan = None;
         self.extents = dims.map(Dims::from_slice).collect();
         let plan = self.executable.plan(&self.extents, &self.groups, &self.known)?;
-        if self.arena.len() < plan.usage.arena {
-            self.arena = Memory::default();
-            self.arena = Memory::zeroed(plan.usage.arena)?;
-        }
         self.staged = self.extents.iter().map(|_| Memory::default()).collect();
         self.plan = Some(plan);
         Ok(())
     }
 
     /// Fills the table of memory.
-    fn gather_spans(&mut self, inputs: &[&dyn Buffer], outputs: &[&dyn Buffer]) -> Result<()> {
+    fn gather_spans(
+        &mut self,
+        arena: &mut [u8],
+        inputs: &[&dyn Buffer],
+        outputs: &[&dyn Buffer],
+    ) -> Result<()> {
         let names = &self.executable.interface;
-        self.spans.begin(&mut self.arena, self.executable.constants.spans());
+        self.spans.begin(arena, self.executable.constants.spans());
         for ((buffer, staged), name) in inputs.iter().zip(&mut self.staged).zip(&names.inputs) {
             self.spans.input(*buffer, staged).map_err(|e| e.with("input", name))?;
         }

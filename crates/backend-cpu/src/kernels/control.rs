@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::{BoxKernel, Build, Kernel, Type};
 use crate::arena::Args;
+use crate::crew::Team;
 use crate::execution::Caller;
 
 /// Buffers of one run of a graph inside a kernel.
@@ -66,6 +67,11 @@ struct Branch {
 }
 
 impl Kernel for Branch {
+    fn scratch(&self, _threads: usize) -> usize {
+        let arena = |body: &Mutex<Caller>| body.lock().unwrap_or_else(PoisonError::into_inner).scratch();
+        arena(&self.then).max(arena(&self.otherwise))
+    }
+
     fn run(&self, args: &mut Args<'_>) -> Result<()> {
         let (body, range) = match args.input::<u8>(0)[0] {
             0 => (&self.otherwise, self.split..self.inputs.len()),
@@ -75,7 +81,7 @@ impl Kernel for Branch {
             range.map(|i| args.input_buffer(1 + i, self.inputs[i].dtype, &self.inputs[i].dims)).collect();
         let outputs = outputs(args, &self.outputs);
         let mut body = body.lock().unwrap_or_else(PoisonError::into_inner);
-        body.run(&borrowed(&inputs), &borrowed(&outputs), args.team)
+        body.run_within(args.scratch(), &borrowed(&inputs), &borrowed(&outputs), args.team)
     }
 }
 
@@ -98,13 +104,18 @@ struct Turns {
 }
 
 impl Kernel for Repeat {
+    fn scratch(&self, _threads: usize) -> usize {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).body.scratch()
+    }
+
     fn run(&self, args: &mut Args<'_>) -> Result<()> {
         let mut others: Buffers =
             self.inputs.iter().enumerate().map(|(i, t)| args.input_buffer(i, t.dtype, &t.dims)).collect();
         let mut carried: Buffers = others.drain(..self.carried).collect();
         let results = outputs(args, &self.outputs);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        while state.turn(&carried, &others, &results, args)? {
+        let arena = args.scratch();
+        while state.turn(arena, &carried, &others, &results, args.team)? {
             carried = state.current.iter().map(HostBuffer::reading).collect();
         }
         Ok(())
@@ -115,10 +126,11 @@ impl Turns {
     /// Runs the body once; whether it is to run again.
     fn turn(
         &mut self,
+        arena: &mut [u8],
         carried: &[HostBuffer],
         others: &[HostBuffer],
         results: &[HostBuffer],
-        args: &Args<'_>,
+        team: &Team<'_>,
     ) -> Result<bool> {
         let mut outputs = Buffers::new();
         outputs.push(HostBuffer::writing(&mut self.again)?);
@@ -127,7 +139,7 @@ impl Turns {
         }
         let inputs: SmallVec<[&dyn Buffer; 16]> = carried.iter().chain(others).map(|b| b as _).collect();
         let outputs: SmallVec<[&dyn Buffer; 16]> = outputs.iter().chain(results).map(|b| b as _).collect();
-        self.body.run(&inputs, &outputs, args.team)?;
+        self.body.run_within(arena, &inputs, &outputs, team)?;
         std::mem::swap(&mut self.current, &mut self.next);
         Ok(self.again.bytes() != [0])
     }
