@@ -57,11 +57,15 @@ pub const ALIGNMENT: usize = 64;
 /// Pairs of values that live at the same time, for each value, up to which they are listed.
 const MOST_PAIRS: usize = 32;
 
+/// How often a layout is improved upon, and how many pairs of values may be looked at for that.
+const ROUNDS: usize = 64;
+const IMPROVING: usize = 1 << 20;
+
 /// Lays values out so that those that live at the same step do not overlap.
 ///
 /// Values are laid out step by step, which takes n log n time for n values; if that leaves gaps at the worst step,
-/// also one by one in several orders, each into the lowest gap that fits, unless too many live at once to list them.
-/// The smallest layout is taken.
+/// also one by one in several orders, each into the lowest gap that fits, unless too many live at once to list them;
+/// in graphs that are not large, orders are improved upon. The smallest layout is taken.
 ///
 /// # Errors
 /// [`ErrorKind::OutOfMemory`] when there are more bytes than addresses.
@@ -75,7 +79,7 @@ pub fn plan(lifetimes: &[Lifetime]) -> Result<Layout> {
         && let Some(pairs) = overlaps(&values)
     {
         for order in orders(&values, &live) {
-            let other = one_by_one(&values, &pairs, order);
+            let other = improved(&values, &pairs, order, live.peak());
             if other.1 < size {
                 (offsets, size) = other;
             }
@@ -172,11 +176,36 @@ fn overlaps(values: &[Lifetime]) -> Option<Vec<Vec<u32>>> {
     Some(pairs)
 }
 
+/// The best of several layouts: in each, the values that lay topmost in the one before come first.
+fn improved(
+    values: &[Lifetime],
+    pairs: &[Vec<u32>],
+    mut order: Vec<usize>,
+    enough: usize,
+) -> (Vec<usize>, usize) {
+    let work: usize = pairs.iter().map(|others| others.len() + 1).sum();
+    let mut best = one_by_one(values, pairs, &order);
+    let mut last = best.clone();
+    for _ in 0..(IMPROVING / work.max(1)).min(ROUNDS) {
+        if best.1 <= enough {
+            break;
+        }
+        let is_top = |&i: &usize| last.0[i] + values[i].size == last.1;
+        let (top, rest): (Vec<usize>, Vec<usize>) = order.into_iter().partition(is_top);
+        order = [top, rest].concat();
+        last = one_by_one(values, pairs, &order);
+        if last.1 < best.1 {
+            best.clone_from(&last);
+        }
+    }
+    best
+}
+
 /// Puts each value into the lowest gap that fits.
-fn one_by_one(values: &[Lifetime], pairs: &[Vec<u32>], order: Vec<usize>) -> (Vec<usize>, usize) {
+fn one_by_one(values: &[Lifetime], pairs: &[Vec<u32>], order: &[usize]) -> (Vec<usize>, usize) {
     let mut offsets: Vec<Option<usize>> = vec![None; values.len()];
     let mut taken: Vec<(usize, usize)> = Vec::new();
-    for i in order {
+    for &i in order {
         let placed = pairs[i].iter().map(|&j| j as usize);
         taken.clear();
         taken.extend(placed.filter_map(|j| offsets[j].map(|offset| (offset, offset + values[j].size))));
@@ -341,7 +370,8 @@ mod tests {
             let pairs = overlaps(&values).unwrap();
             assert_apart(&values, &step_by_step(&values).0);
             for order in orders(&values, &Live::new(&values)) {
-                assert_apart(&values, &one_by_one(&values, &pairs, order).0);
+                assert_apart(&values, &one_by_one(&values, &pairs, &order).0);
+                assert_apart(&values, &improved(&values, &pairs, order, 0).0);
             }
         }
     }
