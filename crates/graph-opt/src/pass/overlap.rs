@@ -300,3 +300,72 @@ fn need(graph: &Graph, node: &Node) -> u64 {
     let bytes = graph.cost(node).map(|cost| cost.sent.max(cost.written));
     bytes.map_or(0, |bytes| LATENCY.saturating_add(bytes.saturating_mul(EXCHANGED)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::pass::{OptimiseOptions, optimise};
+
+    /// A graph in which each node reads values that look random, and every seventh is an exchange.
+    fn graph(nodes: usize, seed: usize) -> Graph {
+        let mut state = seed;
+        let mut random = |n: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % n
+        };
+        let mut text = "graph \"g\" {\n input %0 \"x\" : f32[32, 32]\n".to_owned();
+        for n in 1..nodes {
+            let [x, y] = [0, 1].map(|_| n - 1 - random(n.min(12)));
+            let _ = match random(7) {
+                0 => {
+                    writeln!(text, " %{n} = collective(op=all_reduce(sum) group=\"g\", size=2) %{x} @\"{n}\"")
+                }
+                1..4 => writeln!(text, " %{n} = matmul %{x}, %{y} @\"{n}\""),
+                _ => writeln!(text, " %{n} = add %{x}, %{y} @\"{n}\""),
+            };
+        }
+        let _ = (0..nodes).try_for_each(|n| writeln!(text, " output \"{n}\" %{n}"));
+        (text + "}").parse().unwrap()
+    }
+
+    /// Origins of nodes, or of those with effects.
+    fn origins(graph: &Graph, effects: bool) -> Vec<Arc<str>> {
+        let nodes = graph.nodes().map(|(_, node)| node).filter(|node| !effects || node.op.has_effect());
+        nodes.map(|node| node.origin.clone()).collect()
+    }
+
+    #[test]
+    fn nodes_stay_exchanges_keep_their_order_and_it_ends() {
+        let options = OptimiseOptions { passes: vec![Arc::new(Overlap)], ..OptimiseOptions::default() };
+        let mut changed = 0;
+        for seed in 0..100 {
+            let before = graph(60, seed);
+            let (after, report) = optimise(&before, &options).unwrap();
+            assert!(report.converged);
+            assert_eq!(origins(&before, true), origins(&after, true));
+            let [mut old, mut new] = [&before, &after].map(|graph| origins(graph, false));
+            changed += usize::from(old != new);
+            old.sort();
+            new.sort();
+            assert_eq!(old, new);
+        }
+        assert!(changed > 50, "{changed}");
+    }
+
+    #[test]
+    fn what_lives_at_the_worst_node_is_counted() {
+        let text = r#"graph "g" {
+            input %x "x" : f32[16]
+            %0 = neg %x
+            %1 = neg %0
+            %2 = neg %1
+            %3 = add %0, %2
+            output "y" %3
+        }"#;
+        let graph: Graph = text.parse().unwrap();
+        assert_eq!(peak(&graph, &[0, 1, 2, 3]), 3 * 64);
+    }
+}
