@@ -83,7 +83,7 @@ fn what_was_started_streams_on_whatever_its_size() {
             for (i, kind) in collectives(n).enumerate() {
                 for count in [0, 3, 150_001] {
                     let part = Part::new(&*group, &kind, count);
-                    if (i + world.rank()) % 3 != 0 {
+                    if !(i + world.rank()).is_multiple_of(3) {
                         part.start(&*group);
                     }
                     part.finish(&*group);
