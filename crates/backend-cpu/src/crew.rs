@@ -131,6 +131,25 @@ impl Team<'_> {
             parts.with(at(thread), at(thread + 1), &task);
         });
     }
+
+    /// As [`Team::split_costly`], for two slices of one length, of which `task` gets the same parts.
+    ///
+    /// # Panics
+    /// When their lengths differ.
+    pub(crate) fn split_pair<T: Send>(
+        &self,
+        data: [&mut [T]; 2],
+        unit: usize,
+        cost: usize,
+        task: impl Fn(usize, &mut [T], &mut [T]) + Sync,
+    ) {
+        let [first, second] = data;
+        assert_eq!(first.len(), second.len(), "both have the same parts");
+        let second = Parts::new(second);
+        self.split_costly(first, unit, cost, |at, part| {
+            second.with(at, at + part.len(), |_, other| task(at, part, other));
+        });
+    }
 }
 
 const IDLE: u8 = 0;
@@ -251,8 +270,8 @@ mod shared {
         }
 
         /// Calls `task` with elements `from..to`, cut at the end. Threads must pass ranges that do not overlap:
-        /// the only caller, `Team::split_costly`, passes consecutive ones.
-        pub(super) fn with(&self, from: usize, to: usize, task: impl Fn(usize, &mut [T])) {
+        /// the callers, `Team::split_costly` and `Team::split_pair`, pass consecutive ones.
+        pub(super) fn with(&self, from: usize, to: usize, task: impl FnOnce(usize, &mut [T])) {
             let (from, to) = (from.min(self.len), to.min(self.len));
             if from < to {
                 // SAFETY: the range lies inside the borrowed slice and no other thread has any of it.
@@ -281,6 +300,21 @@ mod tests {
             .unwrap();
             assert!(data.iter().enumerate().all(|(i, &x)| x == i));
         }
+    }
+
+    #[test]
+    fn pairs_are_divided_alike() {
+        let crew = Crew::start(3).unwrap();
+        let (mut a, mut b) = (vec![0usize; 70_001], vec![0usize; 70_001]);
+        crew.run(|team| {
+            team.split_pair([&mut a, &mut b], 7, 1, |at, x, y| {
+                assert_eq!(x.len(), y.len());
+                y.iter_mut().enumerate().for_each(|(i, y)| *y += at + i);
+                x.iter_mut().for_each(|x| *x += 1);
+            });
+        })
+        .unwrap();
+        assert!(a.iter().all(|&x| x == 1) && b.iter().enumerate().all(|(i, &y)| y == i));
     }
 
     #[test]

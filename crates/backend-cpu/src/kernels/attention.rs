@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::{Mutex, TryLockError};
 
-use mslite_graph_opt::ir::op::Attention;
+use mslite_graph_opt::ir::op::{Attention, Packed};
 use mslite_runtime::Result;
 use mslite_tensor::DType;
 use smallvec::SmallVec;
@@ -19,12 +19,15 @@ use crate::scalar::{Bit, CHUNK, Scalar, with_type};
 use crate::simd::{Loop, vectorised};
 
 pub(super) fn attention(op: &Attention, cx: &Build<'_>) -> Option<BoxKernel> {
-    let heads = |n: usize, x: &Type| Layout::new(&x.dims, op.heads[n]);
+    let heads = |n: usize, x: &Type| match op.packed[n] {
+        Some(packed) => Layout::packed(&x.dims, packed),
+        None => Layout::new(&x.dims, op.heads[n]),
+    };
     let layouts = [heads(0, &cx.inputs[0])?, heads(1, &cx.inputs[1])?, heads(2, &cx.inputs[2])?];
     let mut result = heads(3, &cx.outputs[0])?;
     if result.length == 1 {
         // One row: heads behind each other are heads before it.
-        result = Layout { is_last: false, ..result };
+        result = Layout { is_last: false, pitch: result.width, ..result };
     }
     let [query, key, _] = &layouts;
     let full = [query.batch, query.heads, query.length, key.length];
@@ -47,6 +50,9 @@ struct Layout {
     width: usize,
     /// Whether heads come behind the length.
     is_last: bool,
+    /// The first element, and the distance between rows of the same head.
+    start: usize,
+    pitch: usize,
 }
 
 impl Layout {
@@ -54,20 +60,29 @@ impl Layout {
         let &[batch, a, b, width] = dims else { return None };
         let is_last = heads == 2;
         let (heads, length) = if is_last { (b, a) } else { (a, b) };
-        Some(Layout { batch, heads, length, width, is_last })
+        let pitch = if is_last { heads * width } else { width };
+        Some(Layout { batch, heads, length, width, is_last, start: 0, pitch })
     }
 
+    fn packed(dims: &[usize], Packed { start, heads, width }: Packed) -> Option<Self> {
+        let &[batch, length, pitch] = dims else { return None };
+        Some(Layout { batch, heads, length, width, is_last: true, start, pitch })
+    }
+
+    /// Elements of the tensor.
     fn len(&self) -> usize {
-        self.batch * self.heads * self.length * self.width
+        let heads = if self.is_last { 1 } else { self.heads };
+        self.batch * self.length * heads * self.pitch
     }
 
     /// First element of a row of a head, and the distance to the next one.
     fn row(&self, batch: usize, head: usize, row: usize) -> (usize, usize) {
-        let Layout { heads, length, width, is_last, .. } = *self;
-        match is_last {
-            true => (((batch * length + row) * heads + head) * width, heads * width),
-            false => (((batch * heads + head) * length + row) * width, width),
-        }
+        let Layout { heads, length, width, is_last, start, pitch, .. } = *self;
+        let from = match is_last {
+            true => start + (batch * length + row) * pitch + head * width,
+            false => ((batch * heads + head) * length + row) * width,
+        };
+        (from, pitch)
     }
 
     /// Rows of a head as a matrix.
@@ -153,7 +168,12 @@ impl<T: Scalar<Work = f32>> Kernel for Heads<T> {
         }
         let mut pieces = Pieces(args.scratch());
         let team = args.team;
-        let operands = [0, 1, 2].map(|n| pieces.load(team, args.input::<T>(n)));
+        let mut operands: [&[f32]; 3] = [&[]; 3];
+        for n in 0..3 {
+            // Packed operands may be one tensor.
+            let same = (0..n).find(|&m| std::ptr::eq(args.input::<T>(m), args.input::<T>(n)));
+            operands[n] = same.map_or_else(|| pieces.load(team, args.input::<T>(n)), |m| operands[m]);
+        }
         let masking = match &g.mask {
             None => Masking::None,
             Some(mask) if mask.is_bool => Masking::Hidden(args.input(3)),
@@ -337,17 +357,19 @@ impl Loop for Add<'_> {
 }
 
 pub(super) fn rope(cx: &Build<'_>) -> Option<BoxKernel> {
-    let (&width, lead) = cx.inputs[0].dims.split_last()?;
-    let own = |n: usize| cx.inputs[n].dims.split_last().filter(|(last, _)| **last == width);
-    let (cos, sin) = (own(1)?.1, own(2)?.1);
+    let (&columns, lead) = cx.inputs[0].dims.split_last()?;
+    let (&width, cos) = cx.inputs[1].dims.split_last()?;
+    let (_, sin) = cx.inputs[2].dims.split_last().filter(|(last, _)| **last == width)?;
     let loops = Loops::broadcast(lead, [cos, sin]);
     with_type!(cx.inputs[0].dtype, T in float => {
-        Box::new(Rope::<T> { width, loops, element: PhantomData }) as BoxKernel
+        Box::new(Rope::<T> { columns, width, loops, element: PhantomData }) as BoxKernel
     })
 }
 
 #[derive(Debug)]
 struct Rope<T> {
+    columns: usize,
+    /// Columns that are rotated together.
     width: usize,
     /// Rows of cos and sin for the rows of the result.
     loops: Loops<2>,
@@ -358,19 +380,22 @@ impl<T: Scalar<Work: Real>> Kernel for Rope<T> {
     fn run(&self, args: &mut Args<'_>) -> Result<()> {
         let [x, cos, sin] = [0, 1, 2].map(|n| args.input::<T>(n));
         let y = args.output::<T>(0);
-        let width = self.width;
+        let Rope { columns, width, .. } = *self;
         if y.is_empty() {
             return Ok(());
         }
-        args.team.split_costly(y, width, 2, |at, part| {
+        args.team.split_costly(y, columns, 2, |at, part| {
             let [s, t] = self.loops.inner().strides.map(isize::cast_unsigned);
-            let first = at / width;
-            let mut row = 0;
-            self.loops.rows(first..first + part.len() / width, |[i, j], count| {
+            let first = at / columns;
+            let (x, mut row) = (&x[at..at + part.len()], 0);
+            self.loops.rows(first..first + part.len() / columns, |[i, j], count| {
                 for n in 0..count {
-                    let x = &x[at + row * width..][..width];
-                    let (cos, sin) = (&cos[(i + n * s) * width..], &sin[(j + n * t) * width..]);
-                    rotate::<T>(x, &cos[..width], &sin[..width], &mut part[row * width..][..width]);
+                    let (cos, sin) =
+                        (&cos[(i + n * s) * width..][..width], &sin[(j + n * t) * width..][..width]);
+                    let own = row * columns..(row + 1) * columns;
+                    for (x, y) in x[own.clone()].chunks(width).zip(part[own].chunks_mut(width)) {
+                        rotate::<T>(x, cos, sin, y);
+                    }
                     row += 1;
                 }
             });

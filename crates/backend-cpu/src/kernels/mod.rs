@@ -129,7 +129,9 @@ pub(crate) fn refusal(op: &Op, operands: &[DType]) -> Option<String> {
             return Some(format!("the CPU does not evaluate matmul of {dtype} followed by {}", f.name()));
         }
         Op::Cumulative(_) | Op::TopK(_) | Op::MatMul(_) => first.is_some_and(is_number),
-        Op::Softmax(_) | Op::LayerNorm(_) | Op::RmsNorm(_) => first.is_some_and(DType::is_float),
+        Op::Softmax(_) | Op::LayerNorm(_) | Op::RmsNorm(_) | Op::AddNorm(_) | Op::Gated(_) => {
+            first.is_some_and(DType::is_float)
+        }
         Op::Rope => first.is_some_and(DType::is_float),
         Op::Attention(_) | Op::Conv2d(_) | Op::Pool2d(_) => {
             first.is_some_and(|t| t.is_float() && t != DType::F64)
@@ -185,6 +187,8 @@ pub(crate) fn build(op: &Op, cx: &Build<'_>) -> Result<BoxKernel> {
         Op::Softmax(softmax) => norm::softmax(softmax, cx),
         Op::LayerNorm(norm) => norm::layer_norm(norm, cx),
         Op::RmsNorm(norm) => norm::rms_norm(norm, cx),
+        Op::AddNorm(norm) => norm::add_norm(norm, cx),
+        Op::Gated(f) => unary::gated(*f, cx),
         Op::Rope => attention::rope(cx),
         Op::Attention(op) => attention::attention(op, cx),
         Op::MatMul(matmul) => matmul::build(matmul, cx),

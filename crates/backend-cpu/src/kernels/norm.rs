@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use bytemuck::Zeroable;
-use mslite_graph_opt::ir::op::{Norm, Softmax};
+use mslite_graph_opt::ir::op::{AddNorm, Norm, Softmax};
 use mslite_runtime::Result;
 
 use super::math::Real;
@@ -261,12 +261,20 @@ pub(super) fn rms_norm(norm: &Norm, cx: &Build<'_>) -> Option<BoxKernel> {
 }
 
 fn normalise(norm: &Norm, cx: &Build<'_>, centred: bool) -> Option<BoxKernel> {
+    with_type!(cx.inputs[0].dtype, T in float => {
+        Box::new(Normalise::<T>::new(norm, cx, centred, 1)) as BoxKernel
+    })
+}
+
+pub(super) fn add_norm(norm: &AddNorm, cx: &Build<'_>) -> Option<BoxKernel> {
+    let AddNorm { axis, epsilon, centred, sum } = *norm;
     let x = &cx.inputs[0];
-    let width = x.dims[norm.axis..].iter().product();
-    let factors = cx.inputs[1..].iter().map(|factor| Factor::new(factor, x, norm.axis)).collect();
-    let (epsilon, len) = (norm.epsilon, x.len());
+    let first = cx.inputs.len() - if centred { 2 } else { 1 };
+    let addends: Vec<Factor> =
+        cx.inputs[1..first].iter().map(|addend| Factor::new(addend, x, axis)).collect();
     with_type!(x.dtype, T in float => {
-        Box::new(Normalise::<T> { width, len, epsilon, centred, factors, element: PhantomData }) as BoxKernel
+        let normal = Normalise::<T>::new(&Norm { axis, epsilon }, cx, centred, first);
+        Box::new(AddNormalise { normal, addends, sum }) as BoxKernel
     })
 }
 
@@ -278,16 +286,19 @@ struct Normalise<T> {
     epsilon: f64,
     /// Whether the mean is subtracted.
     centred: bool,
-    /// Gamma and beta, or gamma.
+    /// Gamma and beta, or gamma, and the number of the operand that the first one is.
     factors: Vec<Factor>,
+    first: usize,
     element: PhantomData<T>,
 }
 
-/// How gamma or beta belongs to the elements.
+/// How gamma, beta or an addend belongs to the elements.
 #[derive(Debug)]
 enum Factor {
     /// An element for each column.
     Row,
+    /// An element for each.
+    Whole,
     /// Broadcast in another way: it is expanded to the shape of x first.
     Expanded(Loops<1>),
 }
@@ -300,6 +311,9 @@ impl Factor {
         let own = &factor.dims[ones.min(factor.dims.len().saturating_sub(tail.len()))..];
         if own == tail && factor.len() == width {
             return Factor::Row;
+        }
+        if factor.dims == x.dims {
+            return Factor::Whole;
         }
         Factor::Expanded(Loops::broadcast(&x.dims, [&factor.dims]))
     }
@@ -320,7 +334,7 @@ impl Factor {
 
 impl<T: Scalar<Work: Real>> Kernel for Normalise<T> {
     fn scratch(&self, _threads: usize) -> usize {
-        self.expanded() * self.len * size_of::<T>()
+        count_expanded(&self.factors) * self.len * size_of::<T>()
     }
 
     fn run(&self, args: &mut Args<'_>) -> Result<()> {
@@ -330,35 +344,56 @@ impl<T: Scalar<Work: Real>> Kernel for Normalise<T> {
             return Ok(());
         }
         let mut scratch = args.scratch::<T>();
-        let mut factors: [&[T]; 2] = [&[], &[]];
-        for (i, factor) in self.factors.iter().enumerate() {
-            let len = if matches!(factor, Factor::Row) { 0 } else { self.len };
-            let (own, rest) = scratch.split_at_mut(len);
-            scratch = rest;
-            factors[i] = factor.expand(args.input(i + 1), own);
-        }
+        let factors = expanded(&self.factors, self.first, self.len, args, &mut scratch);
         args.team.split_costly(y, self.width, 4, |at, part| {
             for (i, y) in part.chunks_mut(self.width).enumerate() {
                 let from = at + i * self.width;
-                let own = |i: usize| self.row_of(i, factors[i], from);
-                self.row(&x[from..from + self.width], [own(0), own(1)], y);
+                let own = rows_of(&self.factors, factors, from, self.width);
+                self.row(&x[from..from + self.width], own, y);
             }
         });
         Ok(())
     }
 }
 
-impl<T: Scalar<Work: Real>> Normalise<T> {
-    fn expanded(&self) -> usize {
-        self.factors.iter().filter(|f| matches!(f, Factor::Expanded(_))).count()
-    }
+fn count_expanded(factors: &[Factor]) -> usize {
+    factors.iter().filter(|f| matches!(f, Factor::Expanded(_))).count()
+}
 
-    fn row_of<'a>(&self, index: usize, factor: &'a [T], from: usize) -> &'a [T] {
-        match self.factors.get(index) {
-            None => &[],
-            Some(Factor::Row) => factor,
-            Some(Factor::Expanded(_)) => &factor[from..from + self.width],
-        }
+/// One or two factors, which are the operands from `first` on, with an element for each column or each element.
+fn expanded<'a, T: Scalar>(
+    factors: &[Factor],
+    first: usize,
+    len: usize,
+    args: &Args<'a>,
+    scratch: &mut &'a mut [T],
+) -> [&'a [T]; 2] {
+    let mut all: [&[T]; 2] = [&[], &[]];
+    for (i, factor) in factors.iter().enumerate() {
+        let len = if matches!(factor, Factor::Expanded(_)) { len } else { 0 };
+        let (own, rest) = std::mem::take(scratch).split_at_mut(len);
+        *scratch = rest;
+        all[i] = factor.expand(args.input(first + i), own);
+    }
+    all
+}
+
+/// What belongs to the row that starts at element `from`.
+fn rows_of<'a, T>(factors: &[Factor], all: [&'a [T]; 2], from: usize, width: usize) -> [&'a [T]; 2] {
+    std::array::from_fn(|i| match factors.get(i) {
+        None => &[],
+        Some(Factor::Row) => all[i],
+        Some(Factor::Whole | Factor::Expanded(_)) => &all[i][from..from + width],
+    })
+}
+
+impl<T: Scalar<Work: Real>> Normalise<T> {
+    fn new(norm: &Norm, cx: &Build<'_>, centred: bool, first: usize) -> Self {
+        let x = &cx.inputs[0];
+        let width = x.dims[norm.axis..].iter().product();
+        let factors = cx.inputs[first..].iter().map(|factor| Factor::new(factor, x, norm.axis)).collect();
+        let (epsilon, len) = (norm.epsilon, x.len());
+        Normalise { width, len, epsilon, centred, factors, first, element: PhantomData }
     }
 
     fn row(&self, x: &[T], [gamma, beta]: [&[T]; 2], y: &mut [T]) {
@@ -393,5 +428,63 @@ impl<T: Scalar<Work: Real>> Normalise<T> {
                 }
             });
         }
+    }
+}
+
+/// Sums, and their normalisation.
+#[derive(Debug)]
+struct AddNormalise<T> {
+    normal: Normalise<T>,
+    /// What is added to the first operand: the operands that follow it.
+    addends: Vec<Factor>,
+    /// Whether the sum is a result.
+    sum: bool,
+}
+
+impl<T: Scalar<Work: Real>> Kernel for AddNormalise<T> {
+    fn scratch(&self, _threads: usize) -> usize {
+        let own = count_expanded(&self.addends) + usize::from(!self.sum);
+        self.normal.scratch(1) + own * self.normal.len * size_of::<T>()
+    }
+
+    fn run(&self, args: &mut Args<'_>) -> Result<()> {
+        let Normalise { width, len, first, ref factors, .. } = self.normal;
+        let x = args.input::<T>(0);
+        let y = args.output::<T>(0);
+        if y.is_empty() {
+            return Ok(());
+        }
+        let mut scratch = args.scratch::<T>();
+        let sums = match self.sum {
+            true => args.output::<T>(1),
+            false => scratch.split_off_mut(..len).unwrap_or_default(),
+        };
+        let addends = expanded(&self.addends, 1, len, args, &mut scratch);
+        let own = expanded(factors, first, len, args, &mut scratch);
+        args.team.split_pair([y, sums], width, 5, |at, part, sums| {
+            for (i, (y, sum)) in part.chunks_mut(width).zip(sums.chunks_mut(width)).enumerate() {
+                let from = at + i * width;
+                add_rows(&x[from..from + width], rows_of(&self.addends, addends, from, width), sum);
+                self.normal.row(sum, rows_of(factors, own, from, width), y);
+            }
+        });
+        Ok(())
+    }
+}
+
+/// `x` and the addends that are there, rounded after each addition.
+fn add_rows<T: Scalar<Work: Real>>(x: &[T], addends: [&[T]; 2], sum: &mut [T]) {
+    let (mut total, mut to) = buffers::<T>();
+    let mut from = [T::Work::zeroed(); CHUNK];
+    for (i, sum) in sum.chunks_mut(CHUNK).enumerate() {
+        let columns = i * CHUNK..i * CHUNK + sum.len();
+        let total = &mut total[..sum.len()];
+        total.copy_from_slice(T::load(&x[columns.clone()], &mut from));
+        for addend in addends.iter().filter_map(|addend| addend.get(columns.clone())) {
+            for (total, &a) in total.iter_mut().zip(T::load(addend, &mut from)) {
+                *total = narrow::<T>(total.add(a)).to_work();
+            }
+        }
+        T::store(sum, &mut to, |sum| sum.copy_from_slice(total));
     }
 }

@@ -74,6 +74,53 @@ impl<T: Scalar<Work: Real>> Kernel for Floats<T> {
     }
 }
 
+pub(super) fn gated(f: Unary, cx: &Build<'_>) -> Option<BoxKernel> {
+    let half = *cx.outputs[0].dims.last()?;
+    with_type!(cx.inputs[0].dtype, T in float => Box::new(Gated::<T> { f, half, element: PhantomData }) as BoxKernel)
+}
+
+/// `f(a) * b` of the halves of rows.
+#[derive(Debug)]
+struct Gated<T> {
+    f: Unary,
+    half: usize,
+    element: PhantomData<T>,
+}
+
+impl<T: Scalar<Work: Real>> Kernel for Gated<T> {
+    fn run(&self, args: &mut Args<'_>) -> Result<()> {
+        let x = args.input::<T>(0);
+        let y = args.output::<T>(0);
+        if y.is_empty() {
+            return Ok(());
+        }
+        args.team.split_costly(y, self.half, cost(self.f), |at, part| {
+            for (x, y) in x[2 * at..].chunks(2 * self.half).zip(part.chunks_mut(self.half)) {
+                let (a, b) = x.split_at(self.half);
+                self.row(a, b, y);
+            }
+        });
+        Ok(())
+    }
+}
+
+impl<T: Scalar<Work: Real>> Gated<T> {
+    fn row(&self, a: &[T], b: &[T], y: &mut [T]) {
+        let (mut from, mut to) = ([T::Work::zeroed(); CHUNK], [T::Work::zeroed(); CHUNK]);
+        let mut gates = [T::Work::zeroed(); CHUNK];
+        for ((a, b), y) in a.chunks(CHUNK).zip(b.chunks(CHUNK)).zip(y.chunks_mut(CHUNK)) {
+            let gates = &mut gates[..y.len()];
+            apply(self.f, T::load(a, &mut from), gates, T::step);
+            let b = T::load(b, &mut from);
+            T::store(y, &mut to, |y| {
+                for ((y, gate), &b) in y.iter_mut().zip(&*gates).zip(b) {
+                    *y = T::narrow(gate.widen()).to_work().mul(b);
+                }
+            });
+        }
+    }
+}
+
 /// Roughly, how long a function takes, compared with an addition.
 fn cost(f: Unary) -> usize {
     use Unary::{Abs, Neg, Relu, Square};

@@ -1,7 +1,7 @@
 use mslite_tensor::{DType, Dim, Shape, TensorSpec};
 
 use super::{Inferred, broadcast, float, may_equal, same_dtype, unranked};
-use crate::ir::op::Attention;
+use crate::ir::op::{Attention, Packed};
 
 pub(super) fn rope([x, cos, sin]: [&TensorSpec; 3]) -> Inferred<TensorSpec> {
     float(x)?;
@@ -11,14 +11,23 @@ pub(super) fn rope([x, cos, sin]: [&TensorSpec; 3]) -> Inferred<TensorSpec> {
         let (Some(width), Some(own_width)) = (dims.last(), own.last()) else {
             return Err("its operands must have an axis".to_owned());
         };
-        if width.as_fixed().is_some_and(|n| n % 2 != 0) || !may_equal(width, own_width) {
+        if own_width.as_fixed().is_some_and(|n| n % 2 != 0) || !is_multiple(width, own_width) {
             return Err(format!("{factor} does not rotate pairs of {x}"));
         }
-        if own.len() > dims.len() || broadcast(&x.shape, &factor.shape)? != x.shape {
+        let lead = |dims: &[Dim]| Shape::ranked(dims[..dims.len() - 1].to_vec());
+        if own.len() > dims.len() || broadcast(&lead(dims), &lead(own))? != lead(dims) {
             return Err(format!("{factor} does not broadcast to {x}"));
         }
     }
     Ok(x.clone())
+}
+
+/// Whether an extent may be a multiple of another.
+fn is_multiple(x: &Dim, of: &Dim) -> bool {
+    match (x.as_usize(), of.as_usize()) {
+        (Some(x), Some(of)) => of > 0 && x.is_multiple_of(of) || x == of,
+        _ => true,
+    }
 }
 
 pub(super) fn attention(op: &Attention, operands: &[&TensorSpec]) -> Inferred<TensorSpec> {
@@ -37,10 +46,14 @@ pub(super) fn attention(op: &Attention, operands: &[&TensorSpec]) -> Inferred<Te
     if let Some(mask) = mask.filter(|mask| mask.dtype != scores && mask.dtype != DType::Bool) {
         return Err(format!("its mask is {}, not {scores} or bool", mask.dtype));
     }
-    let ([Some(q), Some(k), Some(v)], true) = (
-        [heads_first(query, op.heads[0])?, heads_first(key, op.heads[1])?, heads_first(value, op.heads[2])?],
-        mask.is_none_or(|mask| mask.shape.rank().is_some()),
-    ) else {
+    let heads = |n: usize| match op.packed[n] {
+        Some(packed) if op.heads[n] == 2 => unpacked(operands[n], packed),
+        Some(_) => Err("packed heads are axis 2".to_owned()),
+        None => heads_first(operands[n], op.heads[n]),
+    };
+    let ([Some(q), Some(k), Some(v)], true) =
+        ([heads(0)?, heads(1)?, heads(2)?], mask.is_none_or(|mask| mask.shape.rank().is_some()))
+    else {
         return Ok(unranked(query.dtype));
     };
     let [[batch, heads, rows, width], [_, shared, columns, _]] = [&q, &k];
@@ -64,8 +77,33 @@ pub(super) fn attention(op: &Attention, operands: &[&TensorSpec]) -> Inferred<Te
         }
     }
     let mut dims = [batch.clone(), heads.clone(), rows.clone(), v[3].clone()];
+    if let Some(packed) = op.packed[3] {
+        let fits = packed.start == 0 && op.heads[3] == 2;
+        if !fits || !may_equal(heads, &packed.heads.into()) || !may_equal(&v[3], &packed.width.into()) {
+            return Err(format!("{heads} heads of {} columns cannot be packed as {packed}", v[3]));
+        }
+        let columns = columns_of(packed)?;
+        return Ok(TensorSpec::new(query.dtype, Shape::ranked([dims[0].clone(), dims[2].clone(), columns])));
+    }
     dims.swap(1, op.heads[3]);
     Ok(TensorSpec::new(query.dtype, Shape::ranked(dims)))
+}
+
+/// Extents of packed heads as [batch, heads, length, width].
+fn unpacked(x: &TensorSpec, packed: Packed) -> Inferred<Option<[Dim; 4]>> {
+    let Some(dims) = x.shape.dims() else { return Ok(None) };
+    let [batch, length, columns] = dims else { return Err(format!("{x} has not 3 axes")) };
+    let used =
+        packed.start.checked_add(usize::try_from(columns_of(packed)?.as_fixed().unwrap_or(0)).unwrap_or(0));
+    if used.is_none() || columns.as_usize().is_some_and(|n| used > Some(n)) {
+        return Err(format!("{x} has no heads {packed}"));
+    }
+    Ok(Some([batch.clone(), packed.heads.into(), length.clone(), packed.width.into()]))
+}
+
+fn columns_of(packed: Packed) -> Inferred<Dim> {
+    let columns = packed.heads.checked_mul(packed.width).filter(|&n| i64::try_from(n).is_ok());
+    columns.map(Dim::from).ok_or_else(|| format!("{packed} are too many columns"))
 }
 
 /// Extents as [batch, heads, length, width].

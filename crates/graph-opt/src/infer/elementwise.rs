@@ -34,6 +34,20 @@ pub(super) fn unary(f: Unary, x: &TensorSpec) -> Inferred<TensorSpec> {
     Ok(TensorSpec::new(dtype, x.shape.clone()))
 }
 
+pub(super) fn gated(f: Unary, x: &TensorSpec) -> Inferred<TensorSpec> {
+    let y = unary(f, x)?;
+    let Some((last, lead)) =
+        x.shape.dims().map(|dims| dims.split_last().ok_or("a scalar has no halves")).transpose()?
+    else {
+        return Ok(y);
+    };
+    if f.is_predicate() || last.as_fixed().is_some_and(|n| n % 2 != 0) {
+        return Err(format!("{x} has no halves, one of which {} is applied to", f.name()));
+    }
+    let half = last.floor_div(&Dim::from(2));
+    Ok(TensorSpec::new(x.dtype, Shape::ranked(lead.iter().cloned().chain([half]))))
+}
+
 pub(super) fn binary(f: Binary, [x, y]: [&TensorSpec; 2]) -> Inferred<TensorSpec> {
     same_dtype(x, y)?;
     let fits = match f {

@@ -2,7 +2,7 @@ use mslite_tensor::{DType, Dim, Shape, TensorSpec};
 
 use super::elementwise::unary;
 use super::{Inferred, broadcast, check_axis, float, may_equal, same_dtype, unranked};
-use crate::ir::op::{ArgReduce, Conv2d, MatMul, Norm, Padding2d, Pool2d, Reduce, ReduceKind, Unary};
+use crate::ir::op::{AddNorm, ArgReduce, Conv2d, MatMul, Norm, Padding2d, Pool2d, Reduce, ReduceKind, Unary};
 
 pub(super) fn reduce(reduce: &Reduce, x: &TensorSpec) -> Inferred<TensorSpec> {
     let is_logic = matches!(reduce.kind, ReduceKind::All | ReduceKind::Any);
@@ -43,6 +43,24 @@ pub(super) fn layer_norm(norm: &Norm, operands: &[&TensorSpec]) -> Inferred<Tens
 
 pub(super) fn rms_norm(norm: &Norm, [x, gamma]: [&TensorSpec; 2]) -> Inferred<TensorSpec> {
     normalised(norm, x, &[gamma])
+}
+
+pub(super) fn add_norm(norm: &AddNorm, operands: &[&TensorSpec]) -> Inferred {
+    let factors = if norm.centred { 2 } else { 1 };
+    let addends =
+        operands.len().checked_sub(1 + factors).filter(|n| matches!(n, 1 | 2)).ok_or_else(|| {
+            format!("it takes {} or {} operands, not {}", factors + 2, factors + 3, operands.len())
+        })?;
+    let AddNorm { axis, epsilon, .. } = *norm;
+    let x = operands[0];
+    for addend in &operands[1..=addends] {
+        same_dtype(x, addend)?;
+        if broadcast(&x.shape, &addend.shape)? != x.shape {
+            return Err(format!("{addend} does not broadcast to {x}"));
+        }
+    }
+    let y = normalised(&Norm { axis, epsilon }, x, &operands[1 + addends..])?;
+    Ok(if norm.sum { vec![y, x.clone()] } else { vec![y] })
 }
 
 fn normalised(norm: &Norm, x: &TensorSpec, affine: &[&TensorSpec]) -> Inferred<TensorSpec> {

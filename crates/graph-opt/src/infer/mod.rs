@@ -55,6 +55,8 @@ fn infer_op(op: &Op, operands: &[&TensorSpec]) -> Inferred {
         Op::Softmax(softmax) => one(float(unary(operands)?).and_then(|x| same(x, softmax.axis))),
         Op::LayerNorm(norm) => one(linear::layer_norm(norm, operands)),
         Op::RmsNorm(norm) => one(linear::rms_norm(norm, exactly(operands)?)),
+        Op::AddNorm(norm) => linear::add_norm(norm, operands),
+        Op::Gated(f) => one(elementwise::gated(*f, unary(operands)?)),
         Op::Rope => one(attention::rope(exactly(operands)?)),
         Op::Attention(op) => one(attention::attention(op, operands)),
         Op::MatMul(matmul) => one(linear::matmul(matmul, operands)),

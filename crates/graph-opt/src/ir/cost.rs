@@ -9,7 +9,7 @@ use mslite_tensor::{Dim, TensorSpec};
 
 use super::ValueId;
 use super::graph::{Graph, Node};
-use super::op::{Collective, If, Loop, Op};
+use super::op::{Collective, If, Loop, Op, Packed};
 
 /// What a node, or a graph, costs: an estimate to compare graphs by, not a time.
 ///
@@ -19,7 +19,8 @@ use super::op::{Collective, If, Loop, Op};
 /// | matrix product, convolution | 2 for each product; 1 for each element of the result for a bias, and for an activation |
 /// | attention | 2 for each product, 6 for each score |
 /// | rotary embedding, softmax | 3, 5 for each element |
-/// | layer normalisation, RMS normalisation | 5 (7 with scale and shift), 4 for each element |
+/// | layer normalisation, RMS normalisation | 5 (7 with scale and shift), 4 for each element; 1 for each addend |
+/// | gates | 2 for each element of the result |
 /// | reductions, running sums, top k | 1 for each element of the operand |
 /// | pooling | 1 for each cell of each window |
 /// | casts, selections, and what only moves elements | none |
@@ -110,6 +111,13 @@ impl Graph {
                 written.saturating_add(bytes(&node.operands[1])?)
             }
             Op::Slice(_) => written,
+            Op::Attention(attention) => {
+                let taken = |(n, value): (usize, &ValueId)| match attention.packed.get(n).copied().flatten() {
+                    Some(packed) if n < 3 => packed_bytes(self.spec(*value), packed),
+                    _ => bytes(value),
+                };
+                node.operands.iter().enumerate().map(taken).sum::<Option<u64>>()?
+            }
             _ => node.operands.iter().map(bytes).sum::<Option<u64>>()?,
         };
         let sent = match &node.op {
@@ -149,15 +157,23 @@ impl Graph {
             Op::Attention(attention) => {
                 let [query, value] = [0, 2].map(|n| self.spec(node.operands[n]).shape.as_fixed());
                 let (query, value) = (query?, value?);
-                let rows: usize = query[..3].iter().product();
-                let columns = value[3 - attention.heads[2]];
-                let each = 2 * (query[3] + value[3]) + 6;
+                let size = |n: usize, dims: &[usize]| match attention.packed[n] {
+                    Some(packed) => (dims[0] * dims[1] * packed.heads, dims[1], packed.width),
+                    None => (dims[..3].iter().product(), dims[3 - attention.heads[n]], dims[3]),
+                };
+                let ((rows, _, width), (_, columns, value)) = (size(0, &query), size(2, &value));
+                let each = 2 * (width + value) + 6;
                 [columns, each].into_iter().try_fold(rows as u64, |n, by| n.checked_mul(by as u64))
             }
             Op::Rope => times(3),
+            Op::Gated(_) => times(2),
             Op::Softmax(_) => times(5),
             Op::LayerNorm(_) => times(if node.operands.len() > 1 { 7 } else { 5 }),
             Op::RmsNorm(_) => times(4),
+            Op::AddNorm(norm) => {
+                let (own, factors) = if norm.centred { (7, 2) } else { (4, 1) };
+                times(own + node.operands.len().saturating_sub(1 + factors) as u64)
+            }
             Op::Reduce(_) | Op::ArgReduce(_) | Op::Cumulative(_) | Op::TopK(_) => operand(0),
             Op::Pool2d(pool) => times(pool.kernel.iter().product::<usize>() as u64),
             Op::Collective(collective) if collective.op.kind.reduction().is_some() => {
@@ -173,6 +189,14 @@ impl Graph {
         let result = elements(self.spec(node.results[0]))?;
         Some(self.flops(node)?.saturating_add(result.saturating_mul(more)))
     }
+}
+
+/// Bytes of the heads in the columns of a tensor.
+fn packed_bytes(spec: &TensorSpec, packed: Packed) -> Option<u64> {
+    let dims = spec.shape.as_fixed()?;
+    let rows = (*dims.first()? as u64).checked_mul(*dims.get(1)? as u64)?;
+    let row = (packed.heads as u64).checked_mul(packed.width as u64)?.checked_mul(spec.dtype.size() as u64)?;
+    Some(rows.saturating_mul(row))
 }
 
 fn ranks(collective: &Collective) -> u64 {

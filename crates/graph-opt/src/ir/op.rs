@@ -11,6 +11,7 @@
 //! `r(1 / r(sqrt(x)))`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use mslite_collective::{CollectiveKind, CollectiveOp};
@@ -45,8 +46,14 @@ pub enum Op {
     /// `(x, gamma) -> x / sqrt(mean(x * x) + epsilon) * gamma`, the mean over the axes from `axis` on; gamma
     /// broadcasts against x.
     RmsNorm(Norm),
+    /// Sums, and their normalisation: `(x, addends..., gamma, beta)` or `(x, addends..., gamma)` to y, or to y and the
+    /// sum.
+    AddNorm(AddNorm),
+    /// `f(a) * b` of the halves a and b of the last axis: `(x) -> y`. `f(a)` is rounded to the type of x.
+    Gated(Unary),
     /// `x * cos + rotated(x) * sin`, where the rotated x has the negated second half of the last axis before the
-    /// first half: `(x, cos, sin) -> y`. cos and sin broadcast against x, the last axis excepted.
+    /// first half: `(x, cos, sin) -> y`. cos and sin broadcast against x, the last axis excepted; where that of x is
+    /// a multiple of theirs, each of the pieces behind each other is rotated by itself.
     Rope,
     /// For each head `softmax(scale * query @ key^T + mask) @ value`: `(query, key, value)` or
     /// `(query, key, value, mask) -> y`.
@@ -316,8 +323,22 @@ pub struct Norm {
     pub epsilon: f64,
 }
 
-/// Attention. Query, key, value and result have 4 axes: batch, then heads and length, width last. Several heads in
-/// a row of the query may share one of key and value. Scores are computed in f32 (f64 for f64), products of f16
+/// A sum of x and one or two addends, which broadcast against x, and its normalisation over trailing axes: that of
+/// [`Op::LayerNorm`] if it is centred, else that of [`Op::RmsNorm`]. The sum is rounded after each addition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AddNorm {
+    /// First normalised axis.
+    pub axis: usize,
+    /// Added to the variance (or mean square).
+    pub epsilon: f64,
+    /// Whether the mean is subtracted; beta is the last operand then.
+    pub centred: bool,
+    /// Whether the sum is a result, too.
+    pub sum: bool,
+}
+
+/// Attention. Query, key, value and result have 4 axes: batch, then heads and length, width last; or 3, where heads
+/// are packed. Several heads in a row of the query may share one of key and value. Scores are computed in f32 (f64 for f64), products of f16
 /// rounded to f16, and weights rounded to the type of the value.
 ///
 /// The mask broadcasts against [batch, heads, length of the query, length of the key]. Its type is the scores', and
@@ -328,6 +349,28 @@ pub struct Attention {
     pub heads: [usize; 4],
     /// Factor of the scores.
     pub scale: f64,
+    /// Which of query, key, value and result have packed heads. Their axis of heads is 2.
+    pub packed: [Option<Packed>; 4],
+}
+
+/// Heads behind each other in the last axis of a tensor with 3 axes: batch, length, columns. The result has no other
+/// columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packed {
+    /// Column of the first head.
+    pub start: usize,
+    /// Number of heads.
+    pub heads: usize,
+    /// Columns of a head.
+    pub width: usize,
+}
+
+impl fmt::Display for Packed {
+    /// `heads x width + start`, such as `4x24+96`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.heads, self.width)?;
+        if self.start > 0 { write!(f, "+{}", self.start) } else { Ok(()) }
+    }
 }
 
 /// Matrix product.
@@ -559,6 +602,8 @@ impl Op {
             Op::Softmax(_) => "softmax",
             Op::LayerNorm(_) => "layer_norm",
             Op::RmsNorm(_) => "rms_norm",
+            Op::AddNorm(_) => "add_norm",
+            Op::Gated(_) => "gated",
             Op::Rope => "rope",
             Op::Attention(_) => "attention",
             Op::MatMul(_) => "matmul",

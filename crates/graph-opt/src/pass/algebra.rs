@@ -11,6 +11,7 @@ use crate::{Graph, Result};
 /// - neutral operands: `x + -0.0`, `x - 0.0`, `x * 1`, `x / 1`, `x ^ 1`, `x and true`, integers alike
 /// - equal operands: `max(x, x)`, `min(x, x)`, `x and x`, `x or x`
 /// - functions of functions: `neg(neg x)`, `not(not x)`, `relu(relu x)`, `abs(neg x)`, rounding of integers
+/// - bounds of integers: `min(relu(x), n)` is a clip, `x >= a and x < b` compares x with its clip
 /// - casts to the same type, and casts by way of a type that holds every value of the first
 /// - selections with a constant condition, or of one value
 /// - broadcasts that change nothing, or only what a binary operation would broadcast anyway
@@ -44,6 +45,8 @@ const RULES: &[Rule] = &[
     Rule { name: "equal_operands", rewrite: equal_operands },
     Rule { name: "function_chain", rewrite: function_chain },
     Rule { name: "function_without_effect", rewrite: function_without_effect },
+    Rule { name: "clip", rewrite: clip },
+    Rule { name: "range", rewrite: range },
     Rule { name: "same_cast", rewrite: same_cast },
     Rule { name: "cast_chain", rewrite: cast_chain },
     Rule { name: "known_selection", rewrite: known_selection },
@@ -109,6 +112,61 @@ fn function_without_effect(site: &Site) -> Option<Expr> {
         _ => false,
     };
     same.then(|| x.into())
+}
+
+/// `min(relu(x), n)` of integers.
+fn clip(site: &Site) -> Option<Expr> {
+    let Op::Binary(Binary::Minimum) = site.node.op else { return None };
+    let &[x, y] = site.node.operands.as_slice() else { return None };
+    let form = |x: ValueId, bound: ValueId| {
+        let high = integer(site, bound).filter(|&n| n >= 0)?;
+        let (f, x) = unary(site.sole_producer(x)?)?;
+        let op = Op::Unary(Unary::Clip { low: 0.0, high: high as f64 });
+        (f == Unary::Relu).then(|| Expr::node(op, [x]))
+    };
+    form(x, y).or_else(|| form(y, x))
+}
+
+/// `x >= a and x < b` of integers.
+fn range(site: &Site) -> Option<Expr> {
+    let Op::Binary(Binary::And) = site.node.op else { return None };
+    let &[a, b] = site.node.operands.as_slice() else { return None };
+    let form = |low: ValueId, high: ValueId| {
+        let (x, low) = bound(site, low, [Binary::GreaterEqual, Binary::Greater])?;
+        let (same, high) = bound(site, high, [Binary::LessEqual, Binary::Less])?;
+        if x != same || low > high {
+            return None;
+        }
+        let op = Op::Unary(Unary::Clip { low: low as f64, high: high as f64 });
+        Some(Expr::node(Op::Binary(Binary::Equal), [x.into(), Expr::node(op, [x])]))
+    };
+    form(a, b).or_else(|| form(b, a))
+}
+
+/// The x that a value compares with an integer, and the last integer that holds; of the two comparisons the second
+/// leaves out the integer itself.
+fn bound(site: &Site, value: ValueId, [with, without]: [Binary; 2]) -> Option<(ValueId, i64)> {
+    let node = site.sole_producer(value)?;
+    let (Op::Binary(f), &[x, limit]) = (&node.op, node.operands.as_slice()) else { return None };
+    let limit = integer(site, limit)?;
+    match *f {
+        f if f == with => Some((x, limit)),
+        f if f == without && f == Binary::Less => Some((x, limit.checked_sub(1)?)),
+        f if f == without => Some((x, limit.checked_add(1)?)),
+        _ => None,
+    }
+}
+
+/// The number that a value is known to be, if floats hold it: a constant integer of one element that broadcasts
+/// nothing.
+fn integer(site: &Site, value: ValueId) -> Option<i64> {
+    let tensor = site.constant(value).filter(|tensor| tensor.dims().is_empty())?;
+    let (number, most) = match tensor.dtype() {
+        DType::I32 => (tensor.to_vec::<i32>().ok()?[0].into(), 1 << 31),
+        DType::I64 => (tensor.to_vec::<i64>().ok()?[0], 1 << 53),
+        _ => return None,
+    };
+    (number.unsigned_abs() + 1 < most).then_some(number)
 }
 
 fn same_cast(site: &Site) -> Option<Expr> {

@@ -2,7 +2,7 @@ use mslite_tensor::{DType, Dim};
 
 use super::rule::{self, Expr, Rule, Site};
 use super::{Pass, PassContext, Patch};
-use crate::ir::op::{Attention as Heads, Binary, MatMul, Op, Slice, Softmax, Unary};
+use crate::ir::op::{Attention as Heads, Binary, MatMul, Op, Packed, Slice, Softmax, Unary};
 use crate::ir::{Node, ValueId};
 use crate::{Graph, Result};
 
@@ -14,6 +14,8 @@ use crate::{Graph, Result};
 /// - heads of key and value that are repeated for groups of heads of the query are read where they are
 /// - transposes of heads and lengths before and behind attention, which reads and writes both orders, go; a
 ///   transpose before an embedding moves behind it
+/// - reshapes that take heads out of columns before attention, and put them back behind it, go, as do slices of
+///   columns before: attention reads and writes packed heads; a reshape before an embedding moves behind it
 ///
 /// It does not fire where a part between has another reader, for f64 and bf16, nor for f16 when scores or weights
 /// are computed in f16: they would be rounded at other places.
@@ -45,6 +47,9 @@ const RULES: &[Rule] = &[
     Rule { name: "transposed_heads", rewrite: transposed_heads },
     Rule { name: "transposed_result", rewrite: transposed_result },
     Rule { name: "transposed_rope", rewrite: transposed_rope },
+    Rule { name: "packed_heads", rewrite: packed_heads },
+    Rule { name: "packed_result", rewrite: packed_result },
+    Rule { name: "packed_rope", rewrite: packed_rope },
 ];
 
 /// Types whose roundings the operations keep.
@@ -80,23 +85,10 @@ fn rotated(site: &Site, value: ValueId) -> Option<ValueId> {
     let node = site.sole_producer(value)?;
     let (Op::Concat { axis }, &[high, low]) = (&node.op, node.operands.as_slice()) else { return None };
     let negated = site.sole_producer(high).filter(|node| node.op == Op::Unary(Unary::Neg))?;
-    let (x, low) = half(site, low)?;
-    let (same, high) = half(site, negated.operands[0])?;
+    let (x, low) = site.half(low)?;
+    let (same, high) = site.half(negated.operands[0])?;
     let fits = x == same && (low, high) == (0, 1) && *axis + 1 == site.dims(x)?.len();
     fits.then_some(x)
-}
-
-/// Of which tensor a value is half along the last axis, and which half.
-fn half(site: &Site, value: ValueId) -> Option<(ValueId, usize)> {
-    let node = site.sole_producer(value)?;
-    let Op::Slice(Slice { starts, sizes, steps }) = &node.op else { return None };
-    let x = node.operands[0];
-    let (last, lead) = site.dims(x)?.split_last()?;
-    let size = last.as_usize().filter(|n| n % 2 == 0)? / 2;
-    let is_whole = (0..lead.len()).all(|i| starts[i] == Dim::from(0) && sizes[i] == lead[i]);
-    let start = starts[lead.len()].as_usize()?;
-    let fits = is_whole && steps.iter().all(|&n| n == 1) && sizes[lead.len()] == Dim::from(size);
-    (fits && size > 0 && start % size == 0).then(|| (x, start / size))
 }
 
 fn attention(site: &Site) -> Option<Expr> {
@@ -121,7 +113,7 @@ fn attention(site: &Site) -> Option<Expr> {
     if !is_plain || ranks != [4, 4] || site.graph.spec(query).dtype != dtype {
         return None;
     }
-    let op = Op::Attention(Heads { heads: [1; 4], scale });
+    let op = Op::Attention(Heads { heads: [1; 4], scale, packed: [None; 4] });
     Some(Expr::node(op, [query, key, value].into_iter().chain(mask)))
 }
 
@@ -176,7 +168,7 @@ fn unscaled(site: &Site, value: ValueId) -> (ValueId, f64) {
 
 /// `reshape(broadcast x)` that repeats each head, of key and value.
 fn repeated_heads(site: &Site) -> Option<Expr> {
-    let Op::Attention(Heads { heads, scale }) = site.node.op else { return None };
+    let Op::Attention(Heads { heads, .. }) = site.node.op else { return None };
     if heads[1..3] != [1, 1] {
         return None;
     }
@@ -184,7 +176,7 @@ fn repeated_heads(site: &Site) -> Option<Expr> {
     for n in [1, 2] {
         operands[n] = single_heads(site, site.node.operands[n])?;
     }
-    Some(Expr::node(Op::Attention(Heads { heads, scale }), operands))
+    Some(Expr::node(site.node.op.clone(), operands))
 }
 
 /// The heads of which a value has several copies in a row.
@@ -206,7 +198,7 @@ fn single_heads(site: &Site, value: ValueId) -> Option<Expr> {
 const SWAP: [usize; 4] = [0, 2, 1, 3];
 
 fn transposed_heads(site: &Site) -> Option<Expr> {
-    let Op::Attention(Heads { mut heads, scale }) = site.node.op else { return None };
+    let Op::Attention(Heads { mut heads, scale, packed }) = site.node.op else { return None };
     let mut operands = site.node.operands.clone();
     let direct = |value: ValueId| {
         let node = site.producer(value)?;
@@ -220,15 +212,15 @@ fn transposed_heads(site: &Site) -> Option<Expr> {
             changed = true;
         }
     }
-    changed.then(|| Expr::node(Op::Attention(Heads { heads, scale }), operands))
+    changed.then(|| Expr::node(Op::Attention(Heads { heads, scale, packed }), operands))
 }
 
 fn transposed_result(site: &Site) -> Option<Expr> {
     let Op::Transpose(perm) = &site.node.op else { return None };
     let attention = site.sole_producer(site.node.operands[0])?;
-    let Op::Attention(Heads { mut heads, scale }) = attention.op else { return None };
+    let Op::Attention(Heads { mut heads, scale, packed }) = attention.op else { return None };
     heads[3] = 3 - heads[3];
-    let op = Op::Attention(Heads { heads, scale });
+    let op = Op::Attention(Heads { heads, scale, packed });
     (perm[..] == SWAP).then(|| Expr::node(op, attention.operands.clone()).with_origin_of(attention))
 }
 
@@ -247,4 +239,84 @@ fn transposed_rope(site: &Site) -> Option<Expr> {
     };
     let rope = Expr::node(Op::Rope, [transpose.operands[0].into(), moved(cos)?, moved(sin)?]);
     Some(Expr::node(Op::Transpose(SWAP.to_vec()), [rope]))
+}
+
+/// Heads that a reshape takes out of columns, or a slice out of more columns.
+fn packed_heads(site: &Site) -> Option<Expr> {
+    let Op::Attention(Heads { mut heads, scale, mut packed }) = site.node.op else { return None };
+    let mut operands = site.node.operands.clone();
+    let mut changed = false;
+    for n in 0..3 {
+        let found = match packed[n] {
+            None => unpacked(site, operands[n], heads[n]),
+            Some(packed) => sliced(site, operands[n], packed),
+        };
+        if let Some((x, columns)) = found {
+            (operands[n], heads[n], packed[n]) = (x, 2, Some(columns));
+            changed = true;
+        }
+    }
+    changed.then(|| Expr::node(Op::Attention(Heads { heads, scale, packed }), operands))
+}
+
+/// The tensor of 3 axes whose columns a value has as heads, which are axis `at`.
+fn unpacked(site: &Site, value: ValueId, at: usize) -> Option<(ValueId, Packed)> {
+    let reshape = site.producer(value).filter(|node| matches!(node.op, Op::Reshape(_)))?;
+    let x = reshape.operands[0];
+    let mut dims = <[Dim; 4]>::try_from(site.dims(value)?.to_vec()).ok()?;
+    dims.swap(1, at);
+    let [batch, heads, length, width] = dims;
+    let [own_batch, own_length, columns] = site.dims(x)? else { return None };
+    let (one, packed) = (Dim::from(1), packed_as(&heads, &width)?);
+    let keeps_order = at == 2 || heads == one || length == one;
+    let fits = keeps_order && (own_batch, own_length) == (&batch, &length) && *columns == &heads * &width;
+    fits.then_some((x, packed))
+}
+
+fn packed_as(heads: &Dim, width: &Dim) -> Option<Packed> {
+    Some(Packed { start: 0, heads: heads.as_usize()?, width: width.as_usize()? })
+}
+
+/// The tensor of which a value with packed heads is some columns.
+fn sliced(site: &Site, value: ValueId, packed: Packed) -> Option<(ValueId, Packed)> {
+    let node = site.producer(value)?;
+    let Op::Slice(Slice { starts, sizes, steps }) = &node.op else { return None };
+    let x = node.operands[0];
+    let lead = site.dims(x)?.split_last()?.1;
+    let is_whole = (0..lead.len()).all(|i| starts[i] == Dim::from(0) && sizes[i] == lead[i]);
+    let start = packed.start.checked_add(starts.last()?.as_usize()?)?;
+    (is_whole && steps.iter().all(|&n| n == 1)).then_some((x, Packed { start, ..packed }))
+}
+
+/// A reshape of the result that puts heads back into columns.
+fn packed_result(site: &Site) -> Option<Expr> {
+    let Op::Reshape(_) = site.node.op else { return None };
+    let attention = site.sole_producer(site.node.operands[0])?;
+    let Op::Attention(Heads { heads, scale, mut packed }) = attention.op else { return None };
+    let [_, _, count, width] = site.operand(0).shape.dims()? else { return None };
+    let fits = heads[3] == 2 && site.result().shape.dims()?.last() == Some(&(count * width));
+    packed[3] = Some(packed_as(count, width).filter(|_| fits)?);
+    let op = Op::Attention(Heads { heads, scale, packed });
+    let direct = Expr::node(op, attention.operands.clone()).with_origin_of(attention);
+    Some(Expr::node(site.node.op.clone(), [direct]))
+}
+
+/// `rope(reshape x)` that takes heads out of columns, where cos and sin are the same for all heads.
+fn packed_rope(site: &Site) -> Option<Expr> {
+    let (Op::Rope, &[value, cos, sin]) = (&site.node.op, site.node.operands.as_slice()) else { return None };
+    let (first, second) = (site.dims(value)?.get(1)?, site.dims(value)?.get(2)?);
+    let one = Dim::from(1);
+    let at = if *first == one { 1 } else { 2 };
+    let (x, _) = unpacked(site, value, at)?;
+    let length = if at == 1 { second } else { first };
+    let moved = |factor: ValueId| {
+        let (lead, [a, b, width]) = site.dims(factor)?.split_last_chunk()?;
+        let (heads, own) = if at == 1 { (a, b) } else { (b, a) };
+        let fits = lead.iter().all(|dim| *dim == one) && *heads == one && (*own == one || own == length);
+        fits.then(|| Expr::node(Op::Reshape(vec![own.clone(), width.clone()]), [factor]))
+    };
+    let factors = site.dims(value)?.last() == site.dims(cos)?.last();
+    let rope = Expr::node(Op::Rope, [x.into(), moved(cos)?, moved(sin)?]);
+    let dims = site.result().shape.dims()?.to_vec();
+    factors.then(|| Expr::node(Op::Reshape(dims), [rope]))
 }

@@ -57,12 +57,15 @@ pub struct FoldLimits {
     pub result: usize,
     /// Most bytes by which all folding together may make constants grow.
     pub growth: usize,
+    /// Most bytes of weights that are joined into one, which is a copy of them: a product of larger weights is so
+    /// long that joining it to others saves nothing.
+    pub joined: usize,
 }
 
 impl Default for FoldLimits {
-    /// 1 MiB, and 64 MiB in all.
+    /// 1 MiB, 64 MiB in all, and 16 MiB.
     fn default() -> Self {
-        FoldLimits { result: 1 << 20, growth: 64 << 20 }
+        FoldLimits { result: 1 << 20, growth: 64 << 20, joined: 16 << 20 }
     }
 }
 
@@ -154,6 +157,8 @@ pub struct PassContext<'a> {
     report: Report,
     starved: bool,
     growth: usize,
+    /// Number of rewrites before the round on the present graph.
+    settled: usize,
 }
 
 impl PassContext<'_> {
@@ -168,6 +173,16 @@ impl PassContext<'_> {
         true
     }
 
+    /// Whether no pass has changed the graph in this round. Passes that others should not come after wait for it.
+    pub fn is_settled(&self) -> bool {
+        self.report.rewrites.len() == self.settled
+    }
+
+    /// Most bytes of weights that are joined into one.
+    pub(super) fn join_limit(&self) -> usize {
+        self.options.fold_limits.joined
+    }
+
     /// Runs operations on constants.
     pub fn evaluator(&self) -> Option<&dyn Evaluator> {
         self.options.evaluator.as_deref()
@@ -175,7 +190,7 @@ impl PassContext<'_> {
 
     /// Whether a constant of `result` bytes may be made from `operands` bytes.
     pub fn may_fold(&self, operands: usize, result: usize) -> bool {
-        let FoldLimits { result: limit, growth } = self.options.fold_limits;
+        let FoldLimits { result: limit, growth, .. } = self.options.fold_limits;
         result <= operands || (result <= limit && self.growth + (result - operands) <= growth)
     }
 
@@ -192,7 +207,8 @@ impl PassContext<'_> {
 /// defective, with the name of the pass.
 pub fn optimise(graph: &Graph, options: &OptimiseOptions) -> Result<(Graph, Report)> {
     check_names(options)?;
-    let mut cx = PassContext { options, pass: "", report: Report::default(), starved: false, growth: 0 };
+    let mut cx =
+        PassContext { options, pass: "", report: Report::default(), starved: false, growth: 0, settled: 0 };
     let mut current = graph.clone();
     while cx.report.rounds < options.rounds && !cx.starved && !cx.report.converged {
         cx.report.rounds += 1;
@@ -212,6 +228,7 @@ fn round(graph: &mut Graph, cx: &mut PassContext) -> Result<bool> {
         changed |= has_changed;
         Ok(if has_changed { Arc::new(inner) } else { body.clone() })
     })?;
+    cx.settled = cx.report.rewrites.len();
     for pass in options.passes.iter().filter(|pass| !options.without.contains(pass.name())) {
         changed |= step(graph, &**pass, cx)?;
     }

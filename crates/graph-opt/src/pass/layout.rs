@@ -2,7 +2,7 @@ use mslite_tensor::Dim;
 
 use super::rule::{self, Expr, Rule, Site};
 use super::{Pass, PassContext, Patch};
-use crate::ir::op::{Gather, MatMul, Op};
+use crate::ir::op::{MatMul, Op, Slice};
 use crate::ir::{Node, ValueId};
 use crate::{Graph, Result};
 
@@ -14,8 +14,10 @@ use crate::{Graph, Result};
 /// - a transpose of the last two axes of an operand of a matrix product becomes its flag
 /// - a matrix product of rows that a reshape has joined, reshaped again, takes the rows as they were
 /// - a reshape of a matrix product's rows moves before the product where it meets another, or another product
-/// - a gather by indices that a reshape has flattened, with the axes put back behind it, takes them as they were
-/// - a sum, product or the like of two tensors reshaped alike, each read once, is reshaped instead
+/// - a sum, product or the like of two tensors reshaped or transposed alike, each read once, is reshaped or
+///   transposed instead
+/// - all parts of a tensor along an axis, joined along another, are a transpose between two reshapes; joined along the
+///   same axis, they are the tensor
 /// - element-wise functions of one operand between two of a kind, each read once, move behind both, so that
 ///   these become one
 ///
@@ -48,8 +50,9 @@ const RULES: &[Rule] = &[
     Rule { name: "transposed_operand", rewrite: transposed_operand },
     Rule { name: "joined_rows", rewrite: joined_rows },
     Rule { name: "split_rows", rewrite: split_rows },
-    Rule { name: "flat_indices", rewrite: flat_indices },
     Rule { name: "reshaped_operands", rewrite: reshaped_operands },
+    Rule { name: "transposed_operands", rewrite: transposed_operands },
+    Rule { name: "joined_parts", rewrite: joined_parts },
     Rule { name: "function_between", rewrite: function_between },
 ];
 
@@ -164,17 +167,52 @@ fn is_rows(site: &Site, node: &Node) -> bool {
     is_plain && rank(0) == Some(2) && rank(1) == Some(2)
 }
 
-/// `reshape(gather(x, reshape indices))`, where the outer reshape puts the axes of the indices back.
-fn flat_indices(site: &Site) -> Option<Expr> {
-    let Op::Reshape(_) = site.node.op else { return None };
-    let gather = site.sole_producer(site.node.operands[0])?;
-    let Op::Gather(Gather { axis, batch_dims: 0 }) = gather.op else { return None };
-    let flat = site.producer(gather.operands[1]).filter(|node| matches!(node.op, Op::Reshape(_)))?;
-    let indices = flat.operands[0];
-    let x = site.dims(gather.operands[0])?;
-    let whole = [&x[..axis], site.dims(indices)?, &x[axis + 1..]].concat();
-    let puts_back = site.result().shape.dims()? == whole;
-    puts_back.then(|| Expr::node(gather.op.clone(), [gather.operands[0], indices]).with_origin_of(gather))
+/// `f(transpose x, transpose y)` of tensors of one shape.
+fn transposed_operands(site: &Site) -> Option<Expr> {
+    let (Op::Binary(_), &[x, y]) = (&site.node.op, site.node.operands.as_slice()) else { return None };
+    let [a, b] = [site.sole_producer(x)?, site.sole_producer(y)?];
+    let alike = matches!(a.op, Op::Transpose(_)) && a.op == b.op && site.dims(x)? == site.dims(y)?;
+    alike
+        .then(|| Expr::node(a.op.clone(), [Expr::node(site.node.op.clone(), [a.operands[0], b.operands[0]])]))
+}
+
+/// `concat(slices of x)`, all of the same size, in order.
+fn joined_parts(site: &Site) -> Option<Expr> {
+    let Op::Concat { axis } = site.node.op else { return None };
+    let parts: Vec<&Node> =
+        site.node.operands.iter().map(|&value| site.sole_producer(value)).collect::<Option<_>>()?;
+    let (x, count) = (parts.first()?.operands[0], parts.len());
+    let dims = site.dims(x)?;
+    let size = site.dims(site.node.operands[0])?;
+    let along = (0..dims.len()).find(|&i| size[i] != dims[i])?;
+    let width = size[along].as_usize()?;
+    let is_part = |(n, node): (usize, &&Node)| {
+        let Op::Slice(Slice { starts, sizes, steps }) = &node.op else { return false };
+        let start = |i: usize| Dim::from(if i == along { n * width } else { 0 });
+        node.operands[0] == x
+            && sizes[..] == *size
+            && steps.iter().all(|&step| step == 1)
+            && (0..dims.len()).all(|i| starts[i] == start(i))
+    };
+    let rest = (0..dims.len()).all(|i| i == along || size[i] == dims[i]);
+    if count < 2
+        || !rest
+        || dims[along] != Dim::from(count.checked_mul(width)?)
+        || !parts.iter().enumerate().all(is_part)
+    {
+        return None;
+    }
+    if axis == along {
+        return Some(x.into());
+    }
+    let mut split = dims.to_vec();
+    split.splice(along..=along, [Dim::from(count), Dim::from(width)]);
+    // The number of the part goes before the axis along which the parts are joined.
+    let to = if axis < along { axis } else { axis + 1 };
+    let mut perm: Vec<usize> = (0..split.len()).filter(|&i| i != along).collect();
+    perm.insert(perm.iter().position(|&i| i == to)?, along);
+    let parts = Expr::node(Op::Transpose(perm), [Expr::node(Op::Reshape(split), [x])]);
+    Some(Expr::node(Op::Reshape(site.result().shape.dims()?.to_vec()), [parts]))
 }
 
 /// `f(reshape x, reshape y)` of tensors of one shape.

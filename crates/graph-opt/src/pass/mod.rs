@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use mslite_tensor::Tensor;
 
+mod add_norm;
 mod algebra;
 mod attention;
 mod collectives;
@@ -37,14 +38,17 @@ mod dead_code;
 mod driver;
 mod fusion;
 mod invariant_code;
+mod joined_products;
 mod layout;
 mod overlap;
 mod patch;
 mod recognition;
+mod row_motion;
 mod rule;
 mod weight_folding;
 mod wide_sums;
 
+pub use add_norm::AddNorm;
 pub use algebra::Algebra;
 pub use attention::Attention;
 pub use collectives::Collectives;
@@ -55,10 +59,12 @@ pub use dead_code::DeadCode;
 pub use driver::{Dump, FoldLimits, Measure, OptimiseOptions, PassContext, Report, Rewrite, Step, optimise};
 pub use fusion::Fusion;
 pub use invariant_code::InvariantCode;
+pub use joined_products::JoinedProducts;
 pub use layout::Layout;
 pub use overlap::Overlap;
 pub use patch::Patch;
 pub use recognition::Recognition;
+pub use row_motion::RowMotion;
 pub use weight_folding::WeightFolding;
 pub use wide_sums::WideSums;
 
@@ -123,6 +129,9 @@ const PASSES: &[(Level, Make)] = &[
     (Level::O2, || Arc::new(Attention)),
     (Level::O2, || Arc::new(WeightFolding)),
     (Level::O1, || Arc::new(Fusion)),
+    (Level::O1, || Arc::new(RowMotion)),
+    (Level::O2, || Arc::new(JoinedProducts)),
+    (Level::O1, || Arc::new(AddNorm)),
     (Level::O2, || Arc::new(Overlap)),
 ];
 

@@ -1,11 +1,13 @@
 //! Rules: what stands at one node, and what may stand there instead.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use mslite_tensor::{DType, Dim, Tensor, TensorSpec, bf16, f16};
 
 use super::{PassContext, Patch};
-use crate::ir::op::Op;
+use crate::ir::op::{Op, Slice};
 use crate::ir::{Node, NodeId, ValueId};
 use crate::{Graph, Result};
 
@@ -29,12 +31,19 @@ pub(super) enum Expr {
         /// Where it comes from, if not from the node that is rewritten.
         origin: Option<Arc<str>>,
     },
+    /// A node that is read several times: the expression, and its value when it has been built.
+    Shared(Rc<(Expr, Cell<Option<ValueId>>)>),
 }
 
 impl Expr {
     /// A new node.
     pub(super) fn node(op: Op, operands: impl IntoIterator<Item = impl Into<Expr>>) -> Self {
         Expr::Node { op, operands: operands.into_iter().map(Into::into).collect(), origin: None }
+    }
+
+    /// The same, built once however often it is read.
+    pub(super) fn shared(self) -> Self {
+        Expr::Shared(Rc::new((self, Cell::new(None))))
     }
 
     /// The same as a part of another node.
@@ -57,6 +66,7 @@ pub(super) struct Site<'a> {
     pub(super) graph: &'a Graph,
     pub(super) node: &'a Node,
     uses: &'a [usize],
+    join_limit: usize,
 }
 
 impl<'a> Site<'a> {
@@ -102,6 +112,29 @@ impl<'a> Site<'a> {
         })
     }
 
+    /// Whether constants may be joined into one.
+    pub(super) fn may_join(&self, values: impl IntoIterator<Item = ValueId>) -> bool {
+        let bytes = |value| self.constant(value).map(Tensor::size_bytes);
+        values
+            .into_iter()
+            .map(bytes)
+            .try_fold(0usize, |n, size| n.checked_add(size?))
+            .is_some_and(|n| n <= self.join_limit)
+    }
+
+    /// Of which tensor a value is half along the last axis, and which half.
+    pub(super) fn half(&self, value: ValueId) -> Option<(ValueId, usize)> {
+        let node = self.sole_producer(value)?;
+        let Op::Slice(Slice { starts, sizes, steps }) = &node.op else { return None };
+        let x = node.operands[0];
+        let (last, lead) = self.dims(x)?.split_last()?;
+        let size = last.as_usize().filter(|n| n % 2 == 0)? / 2;
+        let is_whole = (0..lead.len()).all(|i| starts[i] == Dim::from(0) && sizes[i] == lead[i]);
+        let start = starts[lead.len()].as_usize()?;
+        let fits = is_whole && steps.iter().all(|&n| n == 1) && sizes[lead.len()] == Dim::from(size);
+        (fits && size > 0 && start % size == 0).then(|| (x, start / size))
+    }
+
     /// How often a value is read.
     pub(super) fn uses(&self, value: ValueId) -> usize {
         self.uses[value.index()]
@@ -115,7 +148,7 @@ pub(super) fn apply(rules: &[Rule], graph: &Graph, cx: &mut PassContext) -> Resu
     let uses = graph.use_counts();
     let mut patch = Patch::new(graph);
     for (id, node) in graph.nodes().filter(|(_, node)| node.results.len() == 1) {
-        let site = Site { graph, node, uses: &uses };
+        let site = Site { graph, node, uses: &uses, join_limit: cx.join_limit() };
         if site.result().shape.rank().is_none() {
             continue;
         }
@@ -131,6 +164,10 @@ pub(super) fn apply(rules: &[Rule], graph: &Graph, cx: &mut PassContext) -> Resu
                 continue;
             }
             patch.replace(node.results[0], new);
+            if node.op.has_effect() {
+                // What takes its place has the effect.
+                patch.remove(id);
+            }
             break;
         }
     }
@@ -141,6 +178,11 @@ pub(super) fn apply(rules: &[Rule], graph: &Graph, cx: &mut PassContext) -> Resu
 fn build(patch: &mut Patch, graph: &Graph, at: NodeId, node: &Node, expr: Expr) -> Option<ValueId> {
     let (op, operands, origin) = match expr {
         Expr::Value(value) => return Some(value),
+        Expr::Shared(shared) => {
+            let value = shared.1.get().or_else(|| build(patch, graph, at, node, shared.0.clone()))?;
+            shared.1.set(Some(value));
+            return Some(value);
+        }
         Expr::Node { op, operands, origin } => (op, operands, origin),
     };
     let operands = operands

@@ -8,7 +8,7 @@ use mslite_tensor::{DType, Dim, Shape, TensorSpec};
 
 use super::data::Number;
 use super::scan::{Cursor, MAX_DEPTH, Scanned, is_word, quote, shown, split, unquote};
-use crate::ir::op::{Attribute, PadMode, Padding2d, ReduceKind, ScatterKind};
+use crate::ir::op::{Attribute, Packed, PadMode, Padding2d, ReduceKind, ScatterKind};
 
 /// Most terms that the expressions of one extent may have before they are simplified.
 const MAX_TERMS: u64 = 4096;
@@ -117,8 +117,15 @@ fields! {
     CollectiveOp, "a collective operation", CollectiveOp::to_string, |text: &str| text.parse().ok();
     ReduceKind, "a reduction", |kind: &ReduceKind| kind.name().to_owned(),
         |text: &str| ReduceKind::PLAIN.iter().copied().find(|kind| kind.name() == text);
+    Packed, "heads such as 4x24+96", Packed::to_string, packed;
     PadMode, "a padding mode", |mode| named(&PAD_MODES, mode), |text| find(&PAD_MODES, text);
     ScatterKind, "a way to scatter", |kind| named(&SCATTER_KINDS, kind), |text| find(&SCATTER_KINDS, text);
+}
+
+fn packed(text: &str) -> Option<Packed> {
+    let (size, start) = text.split_once('+').unwrap_or((text, "0"));
+    let (heads, width) = size.split_once('x')?;
+    Some(Packed { start: start.parse().ok()?, heads: heads.parse().ok()?, width: width.parse().ok()? })
 }
 
 const PAD_MODES: [(&str, PadMode); 4] = [

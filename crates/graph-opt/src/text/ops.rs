@@ -6,8 +6,8 @@ use super::field::{Field, Reader, Writer};
 use super::scan::{Cursor, Scanned, shown};
 use crate::Graph;
 use crate::ir::op::{
-    ArgReduce, Attention, Binary, Collective, Conv2d, Cumulative, Gather, If, Loop, MatMul, Norm, Op, Opaque,
-    Pad, Pool2d, Reduce, Slice, Softmax, TopK, Triangle, Unary,
+    AddNorm, ArgReduce, Attention, Binary, Collective, Conv2d, Cumulative, Gather, If, Loop, MatMul, Norm,
+    Op, Opaque, Pad, Pool2d, Reduce, Slice, Softmax, TopK, Triangle, Unary,
 };
 use mslite_tensor::TensorSpec;
 
@@ -37,7 +37,7 @@ structs! {
     Cumulative { product, axis, exclusive, reverse }
     Softmax { axis, log }
     Norm { axis, epsilon }
-    Attention { heads, scale }
+    AddNorm { axis, epsilon, centred, sum }
     MatMul { transpose_a, transpose_b, activation, wide }
     Conv2d { strides, padding, dilations, groups, activation }
     Pool2d { average, kernel, strides, padding, ceil_mode, count_padding }
@@ -48,6 +48,28 @@ structs! {
     Triangle { upper, diagonal }
     Collective { op, size, ranks, receives }
 }
+
+impl Fields for Attention {
+    fn write(&self, to: &mut Writer) {
+        to.field("heads", &self.heads);
+        to.field("scale", &self.scale);
+        for (name, packed) in PACKED.iter().zip(&self.packed) {
+            to.field(name, packed);
+        }
+    }
+
+    fn read(from: &mut Reader) -> Scanned<Self> {
+        let (heads, scale) = (from.field("heads")?, from.field("scale")?);
+        let mut packed = [None; 4];
+        for (name, packed) in PACKED.iter().zip(&mut packed) {
+            *packed = from.field(name)?;
+        }
+        Ok(Attention { heads, scale, packed })
+    }
+}
+
+/// Whose heads are packed.
+const PACKED: [&str; 4] = ["query", "key", "value", "result"];
 
 /// An operation with its attributes.
 pub(crate) fn print(op: &Op) -> String {
@@ -62,6 +84,8 @@ pub(crate) fn print(op: &Op) -> String {
         Op::Cumulative(op) => op.write(&mut to),
         Op::Softmax(op) => op.write(&mut to),
         Op::LayerNorm(op) | Op::RmsNorm(op) => op.write(&mut to),
+        Op::AddNorm(op) => op.write(&mut to),
+        Op::Gated(f) => to.field("f", f),
         Op::Attention(op) => op.write(&mut to),
         Op::MatMul(op) => op.write(&mut to),
         Op::Conv2d(op) => op.write(&mut to),
@@ -131,6 +155,8 @@ fn read_op(name: &str, from: &mut Reader, results: Option<&[TensorSpec]>) -> Sca
         "softmax" => Op::Softmax(Fields::read(from)?),
         "layer_norm" => Op::LayerNorm(Fields::read(from)?),
         "rms_norm" => Op::RmsNorm(Fields::read(from)?),
+        "add_norm" => Op::AddNorm(Fields::read(from)?),
+        "gated" => Op::Gated(from.field("f")?),
         "rope" => Op::Rope,
         "attention" => Op::Attention(Fields::read(from)?),
         "matmul" => Op::MatMul(Fields::read(from)?),

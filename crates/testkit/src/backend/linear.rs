@@ -1,6 +1,7 @@
 use mslite_graph_opt::Op;
 use mslite_graph_opt::ir::op::{
-    ArgReduce, Conv2d, Cumulative, MatMul, Norm, Padding2d, Pool2d, Reduce, ReduceKind, Softmax, Unary,
+    AddNorm, ArgReduce, Conv2d, Cumulative, MatMul, Norm, Padding2d, Pool2d, Reduce, ReduceKind, Softmax,
+    Unary,
 };
 use mslite_tensor::{DType, Tensor};
 
@@ -16,6 +17,7 @@ pub(super) fn cases() -> Vec<GraphCase> {
     cumulative(&mut cases);
     softmax(&mut cases);
     norms(&mut cases);
+    gates(&mut cases);
     matmuls(&mut cases);
     convolutions(&mut cases);
     pools(&mut cases);
@@ -139,10 +141,41 @@ fn norms(cases: &mut Vec<GraphCase>) {
             cases.push(GraphCase::op(name("rms_norm"), op, vec![x, gamma]).tolerance(tolerance));
         }
     }
+    for dtype in FLOATS {
+        for addends in [&[&[2, 3, 8][..]][..], &[&[8]], &[&[8], &[2, 3, 8]], &[&[3, 8], &[2, 1, 1]]] {
+            sums(cases, &mut generator, dtype, addends);
+        }
+    }
     let far = generator.tensor(DType::F32, &[2, 64], 999.0, 1001.0);
     let op = Op::LayerNorm(Norm { axis: 1, epsilon: 1e-5 });
     let case = GraphCase::op("layer_norm/far_from_zero", op, vec![far]);
     cases.push(case.tolerance(Tolerance { rtol: 1e-3, atol: 1e-3 }));
+}
+
+/// Normalised sums of a tensor and addends that broadcast against it.
+fn sums(cases: &mut Vec<GraphCase>, generator: &mut Generator, dtype: DType, addends: &[&[usize]]) {
+    for (centred, sum) in [(true, true), (true, false), (false, true), (false, false)] {
+        let factors = if centred { 2 } else { 1 };
+        let dims = [&[2, 3, 8][..]].into_iter().chain(addends.iter().copied());
+        let dims = dims.chain(std::iter::repeat_n(&[8][..], factors));
+        let operands = dims.map(|dims| generator.tensor(dtype, dims, -2.0, 3.0)).collect();
+        let op = Op::AddNorm(AddNorm { axis: 2, epsilon: 1e-3, centred, sum });
+        let name = format!("add_norm/{dtype}/{addends:?}_{centred}_{sum}");
+        cases.push(GraphCase::op(name, op, operands).tolerance(summed(dtype)));
+    }
+}
+
+fn gates(cases: &mut Vec<GraphCase>) {
+    let mut generator = Generator::new(18);
+    for dtype in FLOATS {
+        for f in [Unary::Silu, Unary::Gelu, Unary::Sigmoid, Unary::Relu] {
+            for dims in [&[2, 3, 8][..], &[1, 600], &[2, 2], &[0, 4]] {
+                let x = generator.tensor(dtype, dims, -3.0, 3.0);
+                let name = format!("gated/{}/{dtype}/{dims:?}", f.name());
+                cases.push(GraphCase::op(name, Op::Gated(f), vec![x]).tolerance(summed(dtype)));
+            }
+        }
+    }
 }
 
 fn matmuls(cases: &mut Vec<GraphCase>) {

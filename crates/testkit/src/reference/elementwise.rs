@@ -5,7 +5,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 use mslite_graph_opt::ir::op::{Binary, Unary};
 use mslite_tensor::{Complex, DType};
 
-use super::array::Scalar;
+use super::array::{Array, Scalar, float, stored, with};
 
 /// `f(x)` for an element of type `dtype`.
 pub(super) fn unary(f: Unary, x: Scalar, dtype: DType) -> Result<Scalar, String> {
@@ -18,6 +18,16 @@ pub(super) fn unary(f: Unary, x: Scalar, dtype: DType) -> Result<Scalar, String>
         Scalar::Float(v) => float_unary(f, v).ok_or_else(|| undefined(f.name(), dtype)),
         Scalar::Complex(v) => complex_unary(f, v).ok_or_else(|| undefined(f.name(), dtype)),
     }
+}
+
+/// `f(a) * b` of the halves of the last axis.
+pub(super) fn gated(f: Unary, x: &Array, dims: &[usize]) -> Result<Array, String> {
+    let axis = dims.len() - 1;
+    Array::build(x.dtype, dims, |index| {
+        let half = |n: usize| x.at(&with(index, axis, index[axis] + n * dims[axis]));
+        let gate = stored(x.dtype, unary(f, half(0), x.dtype)?);
+        Ok(Scalar::Float(float(gate) * float(half(1))))
+    })
 }
 
 fn undefined(function: &str, dtype: DType) -> String {

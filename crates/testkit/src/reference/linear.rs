@@ -1,7 +1,8 @@
 //! Reductions, normalisations, products and windows.
 
 use mslite_graph_opt::ir::op::{
-    ArgReduce, Conv2d, Cumulative, MatMul, Norm, Padding2d, Pool2d, Reduce, ReduceKind, Softmax, Unary,
+    AddNorm, ArgReduce, Conv2d, Cumulative, MatMul, Norm, Padding2d, Pool2d, Reduce, ReduceKind, Softmax,
+    Unary,
 };
 use mslite_tensor::{Complex, DType};
 
@@ -153,6 +154,23 @@ pub(super) fn rms_norm(norm: &Norm, x: &Array, gamma: &Array) -> Answer {
         let normal = float(x.at(index)) / (mean_square + norm.epsilon).sqrt();
         Ok(Scalar::Float(normal * float(gamma.at_broadcast(index))))
     })
+}
+
+pub(super) fn add_norm(norm: &AddNorm, operands: &[&Array]) -> Result<Vec<Array>, String> {
+    let (&x, rest) = operands.split_first().ok_or("it has operands")?;
+    let (addends, factors) = rest.split_at(rest.len() - if norm.centred { 2 } else { 1 });
+    let mut sum = x.clone();
+    for addend in addends {
+        sum = Array::build(x.dtype, &x.dims, |index| {
+            Ok(Scalar::Float(float(sum.at(index)) + float(addend.at_broadcast(index))))
+        })?;
+    }
+    let own = Norm { axis: norm.axis, epsilon: norm.epsilon };
+    let y = match factors {
+        [gamma, beta] => layer_norm(&own, &sum, Some((gamma, beta)))?,
+        _ => rms_norm(&own, &sum, factors[0])?,
+    };
+    Ok(if norm.sum { vec![y, sum] } else { vec![y] })
 }
 
 /// The elements that share the axes before `axis` with an index.

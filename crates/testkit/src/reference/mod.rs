@@ -150,6 +150,8 @@ fn apply(op: &Op, operands: &[&Array], dims: &[Vec<usize>]) -> Result<Vec<Array>
         Op::Softmax(softmax) => linear::softmax(softmax, x),
         Op::LayerNorm(norm) => linear::layer_norm(norm, x, third.map(|beta| (rest[0], beta))),
         Op::RmsNorm(norm) => linear::rms_norm(norm, x, rest[0]),
+        Op::AddNorm(norm) => return linear::add_norm(norm, operands),
+        Op::Gated(f) => elementwise::gated(*f, x, &dims[0]),
         Op::Rope => attention::rope(x, rest[0], rest[1]),
         Op::Attention(op) => attention::attention(op, [x, rest[0], rest[1]], rest.get(2).copied(), &dims[0]),
         Op::MatMul(matmul) => linear::matmul(matmul, x, rest[0], third),

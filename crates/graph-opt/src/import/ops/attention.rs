@@ -283,7 +283,7 @@ fn fused(call: &mut Call, heads: &Heads, options: &Options) -> Result<ValueId> {
     if let Some(mask) = options.mask {
         operands.push(call.emit.cast(mask, DType::Bool)?);
     }
-    let op = Op::Attention(Attention { heads: [1; 4], scale: options.scale });
+    let op = Op::Attention(Attention { heads: [1; 4], scale: options.scale, packed: [None; 4] });
     let y = call.emit.op(op, &operands)?;
     let dims = call.emit.dims(y)?;
     let [batch, n, rows, width] = &dims[..] else { return Err(call.invalid("query must have rank 4")) };

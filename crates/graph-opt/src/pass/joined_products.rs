@@ -1,0 +1,194 @@
+use mslite_tensor::Dim;
+
+use super::rule::{self, Expr, Rule, Site};
+use super::{Pass, PassContext, Patch};
+use crate::ir::op::{Attention, Binary, MatMul, Op, Packed, Slice, Unary};
+use crate::ir::{Node, ValueId};
+use crate::{Graph, Result};
+
+/// Computes products of one tensor with several weights as one product, where who reads the parts reads them where
+/// they are.
+///
+/// - query, key and value of attention, or only the last two, perhaps after rotary embedding
+/// - a gate and what it is multiplied by
+///
+/// The weights are joined column by column, as are the biases: a [`Concat`](Op::Concat) of constants that the pass
+/// `constant_folding` computes. It waits until other passes have nothing left to do.
+///
+/// It does not fire where a product has another reader, as its columns would have to be copied; where one has a bias
+/// and another has none, or their flags or activations differ; where weights are not constant matrices, or together
+/// are larger than [`FoldLimits::joined`](super::FoldLimits::joined), as joining copies them; nor without an evaluator.
+///
+/// ```text
+/// %1 = matmul(activation=silu) %0, %gate : f32[8, 64]     |
+/// %2 = matmul %0, %up : f32[8, 64]                        |  %1 = matmul %0, %gate_up : f32[8, 128]
+/// %3 = mul %1, %2 : f32[8, 64]                            |  %2 = gated(f=silu) %1 : f32[8, 64]
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct JoinedProducts;
+
+impl Pass for JoinedProducts {
+    fn name(&self) -> &'static str {
+        "joined_products"
+    }
+
+    fn run(&self, graph: &Graph, cx: &mut PassContext) -> Result<Option<Patch>> {
+        match cx.evaluator() {
+            Some(_) if cx.is_settled() => rule::apply(RULES, graph, cx),
+            _ => Ok(None),
+        }
+    }
+}
+
+const RULES: &[Rule] = &[
+    Rule { name: "gate", rewrite: gate },
+    Rule { name: "gated_halves", rewrite: gated_halves },
+    Rule { name: "heads", rewrite: heads },
+];
+
+/// A product of a tensor and a constant matrix that nobody else reads.
+struct Product<'a> {
+    node: &'a Node,
+    matmul: &'a MatMul,
+    columns: usize,
+}
+
+impl<'a> Product<'a> {
+    fn find(site: &Site<'a>, value: ValueId) -> Option<Self> {
+        let node = site.sole_producer(value)?;
+        let Op::MatMul(matmul) = &node.op else { return None };
+        let are_known = node.operands[1..].iter().all(|&value| site.constant(value).is_some());
+        let fits =
+            are_known && !matmul.transpose_a && !matmul.wide && site.dims(node.operands[1])?.len() == 2;
+        let columns = site.dims(value)?.last()?.as_usize()?;
+        fits.then_some(Product { node, matmul, columns })
+    }
+
+    fn x(&self) -> ValueId {
+        self.node.operands[0]
+    }
+
+    fn is_alike(&self, other: &Product) -> bool {
+        self.x() == other.x()
+            && self.matmul.transpose_b == other.matmul.transpose_b
+            && self.node.operands.len() == other.node.operands.len()
+    }
+}
+
+/// One product instead of several; their activations are left out.
+fn joined(site: &Site, products: &[&Product]) -> Option<Expr> {
+    let (first, rest) = products.split_first()?;
+    if !rest.iter().all(|other| first.is_alike(other)) {
+        return None;
+    }
+    let operands = |n: usize| products.iter().map(move |product| product.node.operands[n]);
+    if !site.may_join(operands(1)) {
+        return None;
+    }
+    let matmul = MatMul { activation: None, ..first.matmul.clone() };
+    let axis = if matmul.transpose_b { 0 } else { 1 };
+    let mut all = vec![first.x().into(), Expr::node(Op::Concat { axis }, operands(1))];
+    if first.node.operands.len() > 2 {
+        all.push(Expr::node(Op::Concat { axis: 0 }, operands(2)));
+    }
+    Some(Expr::node(Op::MatMul(matmul), all).with_origin_of(first.node))
+}
+
+/// `f(x @ gate) * (x @ up)`
+fn gate(site: &Site) -> Option<Expr> {
+    let (Op::Binary(Binary::Mul), &[a, b]) = (&site.node.op, site.node.operands.as_slice()) else {
+        return None;
+    };
+    let form = |gate: ValueId, up: ValueId| {
+        let (gate, up) = (Product::find(site, gate)?, Product::find(site, up)?);
+        let f = gate.matmul.activation.filter(|_| up.matmul.activation.is_none())?;
+        let fits = gate.columns == up.columns && is_gate(f);
+        Some(Expr::node(Op::Gated(f), [joined(site, &[&gate, &up])?])).filter(|_| fits)
+    };
+    form(a, b).or_else(|| form(b, a))
+}
+
+fn is_gate(f: Unary) -> bool {
+    !f.is_predicate() && f != Unary::Not
+}
+
+/// `f(a) * b` of the halves of a tensor along its last axis.
+fn gated_halves(site: &Site) -> Option<Expr> {
+    let (Op::Binary(Binary::Mul), &[a, b]) = (&site.node.op, site.node.operands.as_slice()) else {
+        return None;
+    };
+    let form = |gate: ValueId, up: ValueId| {
+        let function = site.sole_producer(gate)?;
+        let Op::Unary(f) = function.op else { return None };
+        let (x, low) = site.half(function.operands[0])?;
+        let (same, high) = site.half(up)?;
+        let fits = x == same && (low, high) == (0, 1) && is_gate(f) && site.result().dtype.is_float();
+        fits.then(|| Expr::node(Op::Gated(f), [x]))
+    };
+    form(a, b).or_else(|| form(b, a))
+}
+
+/// Where attention gets an operand: columns of a product, perhaps after rotary embedding.
+struct Source<'a> {
+    product: Product<'a>,
+    packed: Packed,
+    /// cos and sin.
+    rotation: Option<[ValueId; 2]>,
+}
+
+impl<'a> Source<'a> {
+    fn find(site: &Site<'a>, value: ValueId, packed: Option<Packed>) -> Option<Self> {
+        let packed = packed.filter(|packed| packed.start == 0)?;
+        let rope = site.sole_producer(value).filter(|node| node.op == Op::Rope);
+        let product = Product::find(site, rope.map_or(value, |node| node.operands[0]))?;
+        let rotation = rope.map(|node| [node.operands[1], node.operands[2]]);
+        let fits = product.columns == packed.heads * packed.width && product.matmul.activation.is_none();
+        fits.then_some(Source { product, packed, rotation })
+    }
+}
+
+/// Query, key and value, or key and value, that are products of one tensor.
+fn heads(site: &Site) -> Option<Expr> {
+    let Op::Attention(attention) = &site.node.op else { return None };
+    let source = |n: usize| Source::find(site, site.node.operands[n], attention.packed[n]);
+    let (key, value) = (source(1)?, source(2)?);
+    match source(0).filter(|query| query.product.is_alike(&key.product)) {
+        Some(query) => attend(site, attention, 0, &[query, key, value]),
+        None => attend(site, attention, 1, &[key, value]),
+    }
+}
+
+/// The attention whose operands from `first` on are columns of one product.
+fn attend(site: &Site, attention: &Attention, first: usize, sources: &[Source]) -> Option<Expr> {
+    let product = joined(site, &sources.iter().map(|source| &source.product).collect::<Vec<_>>())?.shared();
+    // Those that are rotated alike come first.
+    let rotation = sources[0].rotation;
+    let rotated =
+        sources.iter().take_while(|source| rotation.is_some() && source.rotation == rotation).count();
+    if sources[rotated..].iter().any(|source| source.rotation.is_some()) {
+        return None;
+    }
+    let columns = |sources: &[Source]| sources.iter().map(|source| source.product.columns).sum::<usize>();
+    let turned = match rotation {
+        Some([cos, sin]) => {
+            let part = narrow(site, sources[0].product.node.results[0], columns(&sources[..rotated]))?;
+            Some(Expr::node(Op::Rope, [Expr::node(part, [product.clone()]), cos.into(), sin.into()]).shared())
+        }
+        None => None,
+    };
+    let mut op = *attention;
+    let mut operands: Vec<Expr> = site.node.operands.iter().map(|&value| value.into()).collect();
+    for (i, source) in sources.iter().enumerate() {
+        op.packed[first + i] = Some(Packed { start: columns(&sources[..i]), ..source.packed });
+        operands[first + i] = if i < rotated { turned.clone()? } else { product.clone() };
+    }
+    Some(Expr::node(Op::Attention(op), operands))
+}
+
+/// The first columns of something with the other extents of a value.
+fn narrow(site: &Site, like: ValueId, columns: usize) -> Option<Op> {
+    let (_, lead) = site.dims(like)?.split_last()?;
+    let sizes: Vec<Dim> = lead.iter().cloned().chain([columns.into()]).collect();
+    let (starts, steps) = (vec![Dim::from(0); sizes.len()], vec![1; sizes.len()]);
+    Some(Op::Slice(Slice { starts, sizes, steps }))
+}
