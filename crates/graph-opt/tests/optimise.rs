@@ -224,6 +224,7 @@ fn random_graphs_reach_every_rule() {
         "broadcast_chain",
         "broadcast_operand",
         "cast_chain",
+        "clip",
         "constant_operands",
         "conv2d_bias",
         "empty_pad",
@@ -237,6 +238,7 @@ fn random_graphs_reach_every_rule() {
         "matmul_bias",
         "neutral_operand",
         "reshape_chain",
+        "rows_behind",
         "same_broadcast",
         "same_cast",
         "same_layout",
@@ -245,6 +247,7 @@ fn random_graphs_reach_every_rule() {
         "transpose_chain",
         "transpose_to_reshape",
         "transposed_operand",
+        "transposed_operands",
         "unused",
         "whole_slice",
     ];

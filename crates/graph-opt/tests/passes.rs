@@ -1,6 +1,7 @@
 //! Golden tests: each file under `tests/passes/<pass>` holds a graph before and, after `---`, what the pass makes
 //! of it, behind the rewrites as comments. With `MSLITE_BLESS=1` the second part is written anew: look at the
-//! difference before you keep it. A line `# evaluator` in the first part lets constants be computed.
+//! difference before you keep it. A line `# evaluator` in the first part lets constants be computed; `# to bf16` and
+//! `# keep PATTERN` are for the pass `precision`.
 
 mod support;
 
@@ -9,7 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mslite_graph_opt::Graph;
-use mslite_graph_opt::pass::{Level, OptimiseOptions, Pass, agreed_passes, optimise, standard_passes};
+use mslite_graph_opt::pass::{
+    Level, OptimiseOptions, Pass, Precision, agreed_passes, optimise, standard_passes,
+};
+use mslite_tensor::DType;
 use support::evaluate::Reference;
 
 const SEPARATOR: &str = "---\n";
@@ -80,18 +84,42 @@ fn weight_folding() {
 }
 
 #[test]
+fn row_motion() {
+    check("row_motion");
+}
+
+#[test]
+fn joined_products() {
+    check("joined_products");
+}
+
+#[test]
+fn add_norm() {
+    check("add_norm");
+}
+
+#[test]
 fn wide_sums() {
     check("wide_sums");
 }
 
-/// The passes that a rank applies by itself, and those that all ranks apply together.
-fn all_passes() -> Vec<Arc<dyn Pass>> {
-    standard_passes().into_iter().chain(agreed_passes(Level::default())).collect()
+#[test]
+fn precision() {
+    check("precision");
+}
+
+/// The passes that a rank applies by itself, those that all ranks apply together, and those that are asked for.
+fn all_passes(text: &str) -> Vec<Arc<dyn Pass>> {
+    let named = |name: &'static str| text.lines().filter_map(move |line| line.strip_prefix(name));
+    let dtype = named("# to ").next().map_or(DType::F16, |name| name.parse().unwrap());
+    let precision = named("# keep ").fold(Precision::new(dtype).unwrap(), Precision::keeping);
+    let standard = standard_passes().into_iter().chain(agreed_passes(Level::default()));
+    standard.chain([Arc::new(precision) as Arc<dyn Pass>]).collect()
 }
 
 #[test]
 fn every_pass_has_a_folder() {
-    let mut names: Vec<_> = all_passes().iter().map(|pass| pass.name().to_owned()).collect();
+    let mut names: Vec<_> = all_passes("").iter().map(|pass| pass.name().to_owned()).collect();
     names.sort();
     let folders =
         entries(&root()).into_iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned());
@@ -126,7 +154,7 @@ fn check(pass: &str) {
 
 fn after(pass: &str, before: &str) -> Result<String, mslite_graph_opt::Error> {
     let graph: Graph = before.parse()?;
-    let passes = all_passes().into_iter().filter(|candidate| candidate.name() == pass).collect();
+    let passes = all_passes(before).into_iter().filter(|candidate| candidate.name() == pass).collect();
     let evaluator = before.lines().any(|line| line == "# evaluator").then(|| Arc::new(Reference) as _);
     let (graph, report) =
         optimise(&graph, &OptimiseOptions { passes, evaluator, ..OptimiseOptions::default() })?;

@@ -244,12 +244,12 @@ fn transposed_rope(site: &Site) -> Option<Expr> {
 /// Heads that a reshape takes out of columns, or a slice out of more columns.
 fn packed_heads(site: &Site) -> Option<Expr> {
     let Op::Attention(Heads { mut heads, scale, mut packed }) = site.node.op else { return None };
-    let mut operands = site.node.operands.clone();
+    let mut operands: Vec<Expr> = site.node.operands.iter().map(|&value| value.into()).collect();
     let mut changed = false;
-    for n in 0..3 {
+    for (n, &value) in site.node.operands[..3].iter().enumerate() {
         let found = match packed[n] {
-            None => unpacked(site, operands[n], heads[n]),
-            Some(packed) => sliced(site, operands[n], packed),
+            None => unpacked(site, value, heads[n]),
+            Some(packed) => sliced(site, value, packed),
         };
         if let Some((x, columns)) = found {
             (operands[n], heads[n], packed[n]) = (x, 2, Some(columns));
@@ -260,17 +260,23 @@ fn packed_heads(site: &Site) -> Option<Expr> {
 }
 
 /// The tensor of 3 axes whose columns a value has as heads, which are axis `at`.
-fn unpacked(site: &Site, value: ValueId, at: usize) -> Option<(ValueId, Packed)> {
+fn unpacked(site: &Site, value: ValueId, at: usize) -> Option<(Expr, Packed)> {
     let reshape = site.producer(value).filter(|node| matches!(node.op, Op::Reshape(_)))?;
     let x = reshape.operands[0];
     let mut dims = <[Dim; 4]>::try_from(site.dims(value)?.to_vec()).ok()?;
     dims.swap(1, at);
     let [batch, heads, length, width] = dims;
-    let [own_batch, own_length, columns] = site.dims(x)? else { return None };
+    let (columns, lead) = site.dims(x)?.split_last()?;
     let (one, packed) = (Dim::from(1), packed_as(&heads, &width)?);
     let keeps_order = at == 2 || heads == one || length == one;
-    let fits = keeps_order && (own_batch, own_length) == (&batch, &length) && *columns == &heads * &width;
-    fits.then_some((x, packed))
+    if !keeps_order || *columns != &heads * &width {
+        return None;
+    }
+    let x = match lead {
+        [a, b] if (a, b) == (&batch, &length) => x.into(),
+        _ => Expr::node(Op::Reshape(vec![batch, length, columns.clone()]), [x]),
+    };
+    Some((x, packed))
 }
 
 fn packed_as(heads: &Dim, width: &Dim) -> Option<Packed> {
@@ -278,14 +284,14 @@ fn packed_as(heads: &Dim, width: &Dim) -> Option<Packed> {
 }
 
 /// The tensor of which a value with packed heads is some columns.
-fn sliced(site: &Site, value: ValueId, packed: Packed) -> Option<(ValueId, Packed)> {
+fn sliced(site: &Site, value: ValueId, packed: Packed) -> Option<(Expr, Packed)> {
     let node = site.producer(value)?;
     let Op::Slice(Slice { starts, sizes, steps }) = &node.op else { return None };
     let x = node.operands[0];
     let lead = site.dims(x)?.split_last()?.1;
     let is_whole = (0..lead.len()).all(|i| starts[i] == Dim::from(0) && sizes[i] == lead[i]);
     let start = packed.start.checked_add(starts.last()?.as_usize()?)?;
-    (is_whole && steps.iter().all(|&n| n == 1)).then_some((x, Packed { start, ..packed }))
+    (is_whole && steps.iter().all(|&n| n == 1)).then(|| (x.into(), Packed { start, ..packed }))
 }
 
 /// A reshape of the result that puts heads back into columns.
@@ -316,7 +322,7 @@ fn packed_rope(site: &Site) -> Option<Expr> {
         fits.then(|| Expr::node(Op::Reshape(vec![own.clone(), width.clone()]), [factor]))
     };
     let factors = site.dims(value)?.last() == site.dims(cos)?.last();
-    let rope = Expr::node(Op::Rope, [x.into(), moved(cos)?, moved(sin)?]);
+    let rope = Expr::node(Op::Rope, [x, moved(cos)?, moved(sin)?]);
     let dims = site.result().shape.dims()?.to_vec();
     factors.then(|| Expr::node(Op::Reshape(dims), [rope]))
 }

@@ -132,6 +132,8 @@ fn gated_halves(site: &Site) -> Option<Expr> {
 struct Source<'a> {
     product: Product<'a>,
     packed: Packed,
+    /// The extents but columns; the product may have its rows joined.
+    rows: &'a [Dim],
     /// cos and sin.
     rotation: Option<[ValueId; 2]>,
 }
@@ -140,10 +142,15 @@ impl<'a> Source<'a> {
     fn find(site: &Site<'a>, value: ValueId, packed: Option<Packed>) -> Option<Self> {
         let packed = packed.filter(|packed| packed.start == 0)?;
         let rope = site.sole_producer(value).filter(|node| node.op == Op::Rope);
-        let product = Product::find(site, rope.map_or(value, |node| node.operands[0]))?;
+        let heads = rope.map_or(value, |node| node.operands[0]);
+        let (columns, rows) = site.dims(heads)?.split_last()?;
+        let reshape = site.sole_producer(heads).filter(|node| matches!(node.op, Op::Reshape(_)));
+        let product = Product::find(site, reshape.map_or(heads, |node| node.operands[0]))?;
         let rotation = rope.map(|node| [node.operands[1], node.operands[2]]);
-        let fits = product.columns == packed.heads * packed.width && product.matmul.activation.is_none();
-        fits.then_some(Source { product, packed, rotation })
+        let is_whole =
+            product.columns == packed.heads * packed.width && *columns == Dim::from(product.columns);
+        let fits = is_whole && product.matmul.activation.is_none();
+        fits.then_some(Source { product, packed, rows, rotation })
     }
 }
 
@@ -160,35 +167,32 @@ fn heads(site: &Site) -> Option<Expr> {
 
 /// The attention whose operands from `first` on are columns of one product.
 fn attend(site: &Site, attention: &Attention, first: usize, sources: &[Source]) -> Option<Expr> {
-    let product = joined(site, &sources.iter().map(|source| &source.product).collect::<Vec<_>>())?.shared();
+    let Source { rows, rotation, .. } = sources[0];
     // Those that are rotated alike come first.
-    let rotation = sources[0].rotation;
-    let rotated =
-        sources.iter().take_while(|source| rotation.is_some() && source.rotation == rotation).count();
-    if sources[rotated..].iter().any(|source| source.rotation.is_some()) {
+    let is_rotated = |source: &&Source| rotation.is_some() && source.rotation == rotation;
+    let rotated = sources.iter().take_while(is_rotated).count();
+    let rest = &sources[rotated..];
+    if sources.iter().any(|source| source.rows != rows) || rest.iter().any(|source| source.rotation.is_some())
+    {
         return None;
     }
     let columns = |sources: &[Source]| sources.iter().map(|source| source.product.columns).sum::<usize>();
-    let turned = match rotation {
-        Some([cos, sin]) => {
-            let part = narrow(site, sources[0].product.node.results[0], columns(&sources[..rotated]))?;
-            Some(Expr::node(Op::Rope, [Expr::node(part, [product.clone()]), cos.into(), sin.into()]).shared())
-        }
-        None => None,
-    };
+    let extents = |columns: usize| rows.iter().cloned().chain([columns.into()]).collect::<Vec<Dim>>();
+    let product = joined(site, &sources.iter().map(|source| &source.product).collect::<Vec<_>>())?;
+    let product = Expr::node(Op::Reshape(extents(columns(sources))), [product]).shared();
+    let turned = rotation.map(|[cos, sin]| {
+        let part = Op::Slice(first_columns(extents(columns(&sources[..rotated]))));
+        Expr::node(Op::Rope, [Expr::node(part, [product.clone()]), cos.into(), sin.into()]).shared()
+    });
     let mut op = *attention;
     let mut operands: Vec<Expr> = site.node.operands.iter().map(|&value| value.into()).collect();
     for (i, source) in sources.iter().enumerate() {
         op.packed[first + i] = Some(Packed { start: columns(&sources[..i]), ..source.packed });
-        operands[first + i] = if i < rotated { turned.clone()? } else { product.clone() };
+        operands[first + i] = turned.clone().filter(|_| i < rotated).unwrap_or_else(|| product.clone());
     }
     Some(Expr::node(Op::Attention(op), operands))
 }
 
-/// The first columns of something with the other extents of a value.
-fn narrow(site: &Site, like: ValueId, columns: usize) -> Option<Op> {
-    let (_, lead) = site.dims(like)?.split_last()?;
-    let sizes: Vec<Dim> = lead.iter().cloned().chain([columns.into()]).collect();
-    let (starts, steps) = (vec![Dim::from(0); sizes.len()], vec![1; sizes.len()]);
-    Some(Op::Slice(Slice { starts, sizes, steps }))
+fn first_columns(sizes: Vec<Dim>) -> Slice {
+    Slice { starts: vec![Dim::from(0); sizes.len()], steps: vec![1; sizes.len()], sizes }
 }

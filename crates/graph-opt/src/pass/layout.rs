@@ -179,40 +179,42 @@ fn transposed_operands(site: &Site) -> Option<Expr> {
 /// `concat(slices of x)`, all of the same size, in order.
 fn joined_parts(site: &Site) -> Option<Expr> {
     let Op::Concat { axis } = site.node.op else { return None };
-    let parts: Vec<&Node> =
-        site.node.operands.iter().map(|&value| site.sole_producer(value)).collect::<Option<_>>()?;
-    let (x, count) = (parts.first()?.operands[0], parts.len());
-    let dims = site.dims(x)?;
-    let size = site.dims(site.node.operands[0])?;
-    let along = (0..dims.len()).find(|&i| size[i] != dims[i])?;
-    let width = size[along].as_usize()?;
-    let is_part = |(n, node): (usize, &&Node)| {
-        let Op::Slice(Slice { starts, sizes, steps }) = &node.op else { return false };
-        let start = |i: usize| Dim::from(if i == along { n * width } else { 0 });
-        node.operands[0] == x
-            && sizes[..] == *size
-            && steps.iter().all(|&step| step == 1)
-            && (0..dims.len()).all(|i| starts[i] == start(i))
-    };
-    let rest = (0..dims.len()).all(|i| i == along || size[i] == dims[i]);
-    if count < 2
-        || !rest
-        || dims[along] != Dim::from(count.checked_mul(width)?)
-        || !parts.iter().enumerate().all(is_part)
-    {
-        return None;
-    }
+    let (x, along, width) = all_parts(site)?;
     if axis == along {
         return Some(x.into());
     }
-    let mut split = dims.to_vec();
-    split.splice(along..=along, [Dim::from(count), Dim::from(width)]);
+    let mut split = site.dims(x)?.to_vec();
+    split.splice(along..=along, [site.node.operands.len(), width].map(Dim::from));
     // The number of the part goes before the axis along which the parts are joined.
     let to = if axis < along { axis } else { axis + 1 };
     let mut perm: Vec<usize> = (0..split.len()).filter(|&i| i != along).collect();
     perm.insert(perm.iter().position(|&i| i == to)?, along);
     let parts = Expr::node(Op::Transpose(perm), [Expr::node(Op::Reshape(split), [x])]);
     Some(Expr::node(Op::Reshape(site.result().shape.dims()?.to_vec()), [parts]))
+}
+
+/// The tensor that all operands of a node are parts of, in order, along which axis, and the extent of a part.
+fn all_parts(site: &Site) -> Option<(ValueId, usize, usize)> {
+    let operands = &site.node.operands;
+    let part = |&value: &ValueId| match site.sole_producer(value) {
+        Some(Node { op: Op::Slice(slice), operands, .. }) => Some((slice, operands[0])),
+        _ => None,
+    };
+    let (first, x) = part(operands.first()?)?;
+    let (dims, size) = (site.dims(x)?, &first.sizes);
+    let along = (0..dims.len()).find(|&i| size[i] != dims[i])?;
+    let width = size[along].as_usize()?;
+    let is_next = |(n, value): (usize, &ValueId)| {
+        let start = |i: usize| Dim::from(if i == along { n * width } else { 0 });
+        part(value).is_some_and(|(slice, of)| {
+            let Slice { starts, sizes, steps } = slice;
+            let fits = of == x && sizes == size && steps.iter().all(|&step| step == 1);
+            fits && (0..dims.len()).all(|i| starts[i] == start(i))
+        })
+    };
+    let is_whole = dims[along] == Dim::from(operands.len().checked_mul(width)?)
+        && (0..dims.len()).all(|i| i == along || size[i] == dims[i]);
+    (is_whole && operands.len() > 1 && operands.iter().enumerate().all(is_next)).then_some((x, along, width))
 }
 
 /// `f(reshape x, reshape y)` of tensors of one shape.

@@ -1,6 +1,6 @@
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
-use mslite_tensor::DType;
+use mslite_tensor::{DType, Tensor};
 use smallvec::SmallVec;
 
 use super::rule::{self, Expr, Rule, Site};
@@ -17,6 +17,8 @@ use crate::{Graph, Result};
 /// - `exp(x - max x) / sum`: softmax
 /// - `x / sqrt(mean(x^2) + epsilon) * gamma`: RMS normalisation; in f16 with the root in f32 between two casts
 /// - `(x - mean x) / sqrt(mean((x - mean x)^2) + epsilon)`: layer normalisation; then `* gamma + beta`
+/// - rows of a constant table times a truth value: a selection between them and 0, whose sign is lost; the elements of
+///   the table are finite
 ///
 /// It does not fire where a part between has another reader (the whole would be computed besides), where constants
 /// differ from these by more than 1e-5 of their size, where the mean is not over trailing axes, and where a type of
@@ -51,6 +53,7 @@ const RULES: &[Rule] = &[
     Rule { name: "rms_norm", rewrite: rms_norm },
     Rule { name: "layer_norm", rewrite: layer_norm },
     Rule { name: "affine", rewrite: affine },
+    Rule { name: "masked_rows", rewrite: masked_rows },
 ];
 
 /// Whether elementary steps may be joined without rounding elsewhere.
@@ -336,6 +339,38 @@ fn difference(node: &Node) -> Option<(ValueId, ValueId)> {
         (Op::Binary(Binary::Sub), &[x, y]) => Some((x, y)),
         _ => None,
     }
+}
+
+/// `gather(table, i) * cast(truth)`
+fn masked_rows(site: &Site) -> Option<Expr> {
+    let (Op::Binary(Binary::Mul), &[x, y]) = (&site.node.op, site.node.operands.as_slice()) else {
+        return None;
+    };
+    let dtype = site.result().dtype;
+    let form = |rows: ValueId, mask: ValueId| {
+        let cast = site.sole_producer(mask).filter(|node| matches!(node.op, Op::Cast(_)))?;
+        let truth = cast.operands[0];
+        let gather = site.producer(rows).filter(|node| matches!(node.op, Op::Gather(_)))?;
+        let table = site.constant(gather.operands[0])?;
+        let fits = site.graph.spec(truth).dtype == DType::Bool && dtype.is_float() && is_finite(table);
+        let zero = Expr::Constant(Tensor::zeros(dtype, &[]).ok()?);
+        fits.then(|| Expr::node(Op::Select, [truth.into(), rows.into(), zero]))
+    };
+    form(x, y).or_else(|| form(y, x))
+}
+
+/// Whether all elements of a tensor of floats are finite: their exponents are not the largest ones.
+fn is_finite(tensor: &Tensor) -> bool {
+    let (size, exponent): (usize, &[u8]) = match tensor.dtype() {
+        DType::F64 => (8, &[0xf0, 0x7f]),
+        DType::F32 => (4, &[0x80, 0x7f]),
+        DType::BF16 => (2, &[0x80, 0x7f]),
+        DType::F16 => (2, &[0x00, 0x7c]),
+        _ => return false,
+    };
+    let is_large = |bytes: &[u8]| bytes.iter().zip(exponent).all(|(byte, mask)| byte & mask == *mask);
+    cfg!(target_endian = "little")
+        && !tensor.bytes().chunks_exact(size).any(|bytes| is_large(&bytes[size - 2..]))
 }
 
 fn affine(site: &Site) -> Option<Expr> {

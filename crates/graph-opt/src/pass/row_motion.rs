@@ -18,7 +18,7 @@ use crate::{Graph, Result};
 /// - normalisation of the last axis, with factors that are vectors
 /// - element-wise functions of one tensor, of two that are joined alike, and of one and a vector
 /// - gathers of rows, by indices that any reshape to fewer axes has joined
-/// - sums over all ranks, of which only the shape changes that they are given
+/// - reductions and gathers for all ranks: the bytes that are exchanged stay the same
 ///
 /// A reshape that splits the rows again goes. So a model that works on matrices between reshapes, as exports do, keeps
 /// batch and length apart all the way, and who needs them, such as attention, finds them. It waits until other passes
@@ -113,7 +113,8 @@ impl Walk<'_> {
                 }
                 *axis = rank(*self.rows.get(&operands[0])?)? - 1;
             }
-            Op::Collective(Collective { op, .. }) if matches!(op.kind, CollectiveKind::AllReduce(_)) => {}
+            Op::Collective(Collective { op, .. })
+                if matches!(op.kind, CollectiveKind::AllReduce(_) | CollectiveKind::AllGather) => {}
             _ => return None,
         }
         operands[0] = *self.rows.get(&operands[0])?;

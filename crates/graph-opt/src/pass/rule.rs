@@ -24,6 +24,8 @@ pub(super) struct Rule {
 pub(super) enum Expr {
     /// A value of the graph.
     Value(ValueId),
+    /// A new constant.
+    Constant(Tensor),
     /// A new node with one result.
     Node {
         op: Op,
@@ -178,6 +180,7 @@ pub(super) fn apply(rules: &[Rule], graph: &Graph, cx: &mut PassContext) -> Resu
 fn build(patch: &mut Patch, graph: &Graph, at: NodeId, node: &Node, expr: Expr) -> Option<ValueId> {
     let (op, operands, origin) = match expr {
         Expr::Value(value) => return Some(value),
+        Expr::Constant(tensor) => return Some(patch.constant("", tensor)),
         Expr::Shared(shared) => {
             let value = shared.1.get().or_else(|| build(patch, graph, at, node, shared.0.clone()))?;
             shared.1.set(Some(value));
