@@ -310,19 +310,18 @@ fn packed_result(site: &Site) -> Option<Expr> {
 /// `rope(reshape x)` that takes heads out of columns, where cos and sin are the same for all heads.
 fn packed_rope(site: &Site) -> Option<Expr> {
     let (Op::Rope, &[value, cos, sin]) = (&site.node.op, site.node.operands.as_slice()) else { return None };
-    let (first, second) = (site.dims(value)?.get(1)?, site.dims(value)?.get(2)?);
-    let one = Dim::from(1);
-    let at = if *first == one { 1 } else { 2 };
-    let (x, _) = unpacked(site, value, at)?;
-    let length = if at == 1 { second } else { first };
+    let (at, (x, _)) = [2, 1].into_iter().find_map(|at| Some((at, unpacked(site, value, at)?)))?;
+    let dims = site.result().shape.dims()?;
     let moved = |factor: ValueId| {
-        let (lead, [a, b, width]) = site.dims(factor)?.split_last_chunk()?;
-        let (heads, own) = if at == 1 { (a, b) } else { (b, a) };
-        let fits = lead.iter().all(|dim| *dim == one) && *heads == one && (*own == one || own == length);
-        fits.then(|| Expr::node(Op::Reshape(vec![own.clone(), width.clone()]), [factor]))
+        let (width, rest) = site.dims(factor)?.split_last()?;
+        let one = Dim::from(1);
+        let mut from_last = rest.iter().rev().chain(std::iter::repeat(&one));
+        let (near, far) = (from_last.next()?, from_last.next()?);
+        let (heads, length) = if at == 1 { (far, near) } else { (near, far) };
+        let same_for_all = *heads == one && rest.iter().rev().skip(2).all(|dim| *dim == one);
+        let fits = same_for_all && Some(width) == dims.last() && (*length == one || *length == dims[3 - at]);
+        fits.then(|| Expr::node(Op::Reshape(vec![length.clone(), width.clone()]), [factor]))
     };
-    let factors = site.dims(value)?.last() == site.dims(cos)?.last();
     let rope = Expr::node(Op::Rope, [x, moved(cos)?, moved(sin)?]);
-    let dims = site.result().shape.dims()?.to_vec();
-    factors.then(|| Expr::node(Op::Reshape(dims), [rope]))
+    Some(Expr::node(Op::Reshape(dims.to_vec()), [rope]))
 }

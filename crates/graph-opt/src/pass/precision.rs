@@ -86,12 +86,23 @@ impl Pass for Precision {
         if !cx.is_settled() {
             return Ok(None);
         }
-        let mut walk = Walk { graph, dtype: self.dtype, patch: Patch::new(graph), narrow: HashMap::new() };
+        let mut walk = Walk {
+            graph,
+            dtype: self.dtype,
+            patch: Patch::new(graph),
+            narrow: HashMap::new(),
+            casts: HashMap::new(),
+        };
         for (id, node) in graph.nodes() {
-            if walk.is_lowered(node) && !self.keeps(node) && cx.spend("lowered", &node.origin) {
-                walk.lower(id, node)?;
-            } else {
+            if !walk.is_lowered(node) || self.keeps(node) {
                 walk.find_cast(node);
+            } else if moves(&node.op) {
+                // Only for who goes on in 16 bits: others read it as it was.
+                walk.narrow(id, node)?;
+            } else if cx.spend("lowered", &node.origin) {
+                let narrow = walk.narrow(id, node)?;
+                let wide = walk.patch.push(graph, id, Op::Cast(DType::F32), &[narrow], &node.origin)?[0];
+                walk.patch.replace(node.results[0], wide);
             }
         }
         Ok(walk.patch.into_change())
@@ -104,6 +115,8 @@ struct Walk<'a> {
     patch: Patch,
     /// Values of f32 that are made of such of 16 bits.
     narrow: HashMap<ValueId, ValueId>,
+    /// Casts of others.
+    casts: HashMap<ValueId, ValueId>,
 }
 
 impl Walk<'_> {
@@ -145,7 +158,8 @@ impl Walk<'_> {
         self.dtype == DType::BF16 || holds(&constant.tensor, is_factor)
     }
 
-    fn lower(&mut self, at: NodeId, node: &Node) -> Result<()> {
+    /// The result of a node in 16 bits.
+    fn narrow(&mut self, at: NodeId, node: &Node) -> Result<ValueId> {
         let in_type = operands_in_type(&node.op, node.operands.len());
         let mut operands: SmallVec<[ValueId; 3]> = node.operands.iter().copied().collect();
         for value in operands.iter_mut().take(in_type) {
@@ -153,20 +167,18 @@ impl Walk<'_> {
                 *value = self.narrowed(at, *value, &node.origin)?;
             }
         }
-        let y = self.patch.push(self.graph, at, node.op.clone(), &operands, &node.origin)?[0];
-        let wide = self.patch.push(self.graph, at, Op::Cast(DType::F32), &[y], &node.origin)?[0];
-        self.patch.replace(node.results[0], wide);
-        self.narrow.insert(node.results[0], y);
-        Ok(())
+        let result = self.patch.push(self.graph, at, node.op.clone(), &operands, &node.origin)?[0];
+        self.narrow.insert(node.results[0], result);
+        Ok(result)
     }
 
     /// A value in 16 bits, cast once.
     fn narrowed(&mut self, at: NodeId, value: ValueId, origin: &Arc<str>) -> Result<ValueId> {
-        if let Some(&narrow) = self.narrow.get(&value) {
+        if let Some(&narrow) = self.narrow.get(&value).or_else(|| self.casts.get(&value)) {
             return Ok(narrow);
         }
         let narrow = self.patch.push(self.graph, at, Op::Cast(self.dtype), &[value], origin)?[0];
-        self.narrow.insert(value, narrow);
+        self.casts.insert(value, narrow);
         Ok(narrow)
     }
 }
@@ -183,10 +195,15 @@ fn follows(op: &Op) -> bool {
         Op::Binary(f) => {
             matches!(f, Binary::Add | Binary::Sub | Binary::Mul | Binary::Maximum | Binary::Minimum)
         }
-        Op::Rope | Op::Select | Op::Reshape(_) | Op::Transpose(_) | Op::Broadcast(_) => true,
-        Op::Concat { .. } | Op::Slice(_) | Op::Pad(_) => true,
-        _ => false,
+        Op::Rope | Op::Select => true,
+        op => moves(op),
     }
+}
+
+/// Whether an operation only moves elements.
+fn moves(op: &Op) -> bool {
+    use Op::{Broadcast, Concat, Reshape, Slice, Transpose};
+    matches!(op, Reshape(_) | Transpose(_) | Broadcast(_) | Concat { .. } | Slice(_))
 }
 
 /// Whether a function's results are about as large as what it is applied to, or smaller.

@@ -262,8 +262,8 @@ fn any_op(graph: &Graph, x: ValueId, step: Step) -> (Op, usize) {
     let float = |n: usize| if n == 0 { f64::NEG_INFINITY } else { n as f64 / 7.0 - 3.0 };
     let axis = a % rank.max(1);
     let dtypes = DType::ALL;
-    match step.op % 36 {
-        0..=15 => runnable_op(graph, x, Step { op: step.op / 36, ..step }),
+    match step.op % 39 {
+        0..=15 => runnable_op(graph, x, Step { op: step.op / 39, ..step }),
         16 => (Op::Unary(any_unary(step)), 1),
         17 => (Op::Binary(Binary::PLAIN[a % Binary::PLAIN.len()]), 2),
         18 => (Op::Cast(dtypes[a % dtypes.len()]), 1),
@@ -305,6 +305,16 @@ fn any_op(graph: &Graph, x: ValueId, step: Step) -> (Op, usize) {
             (Op::Extents(dims), 0)
         }
         34 => any_collective(step),
+        35 => {
+            let (centred, sum) = (b % 2 == 0, c % 2 == 0);
+            (Op::AddNorm(AddNorm { axis, epsilon: 1e-5, centred, sum }), 3 + usize::from(centred) + d % 2)
+        }
+        36 => (Op::Gated(any_unary(step)), 1),
+        37 => {
+            let packed = Packed { start: c % 3, heads: 1 + b % 2, width: d % 4 };
+            let packed = std::array::from_fn(|n| (a >> n & 1 == 1).then_some(packed));
+            (Op::Attention(Attention { heads: [1 + a % 2, 2, 1, 2], scale: float(b), packed }), 3)
+        }
         _ => (any_opaque(step), b % 3),
     }
 }
