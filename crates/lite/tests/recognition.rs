@@ -42,9 +42,9 @@ fn transformers_are_recognised_in_all_layers() {
             seen += 1;
             let (before, after, layers) = compiled(path);
             let found = Found::in_graph(&after);
-            // Before the layers or behind them stands one norm more. Keys and values of a decoding step go to caches.
-            let joined = if case.name.contains("decode") { 0 } else { layers };
-            let expected = Found { attentions: layers, joined, norms: 2 * layers + 1, activations: layers };
+            // Before the layers or behind them stands one norm more.
+            let expected =
+                Found { attentions: layers, joined: layers, norms: 2 * layers + 1, activations: layers };
             let counts = [before.nodes().len(), after.nodes().len()];
             if layers == 0 || found != expected || 100 * counts[1] > LEFT * counts[0] {
                 wrong.push(format!("{}: {found:?}, not {expected:?}; nodes {counts:?}", case.name));
@@ -94,13 +94,14 @@ impl Found {
     }
 }
 
-/// Whether query, key and value are columns of one product.
+/// Whether query, key and value are columns of one product, or caches that take in such.
 fn is_joined(graph: &Graph, attention: &Node) -> bool {
     let product = |mut value: ValueId| {
         while let Some((id, node)) = graph.producer(value) {
             match node.op {
                 Op::MatMul(_) => return Some(id),
                 Op::Rope | Op::Slice(_) | Op::Reshape(_) => value = node.operands[0],
+                Op::Select => value = node.operands[1],
                 _ => break,
             }
         }

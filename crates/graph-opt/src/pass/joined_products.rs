@@ -1,9 +1,11 @@
+use std::collections::BTreeMap;
+
 use mslite_tensor::Dim;
 
 use super::rule::{self, Expr, Rule, Site};
 use super::{Pass, PassContext, Patch};
 use crate::ir::op::{Attention, Binary, MatMul, Op, Packed, Slice, Unary};
-use crate::ir::{Node, ValueId};
+use crate::ir::{Node, NodeId, ValueId};
 use crate::{Graph, Result};
 
 /// Computes products of one tensor with several weights as one product, where who reads the parts reads them where
@@ -11,12 +13,14 @@ use crate::{Graph, Result};
 ///
 /// - query, key and value of attention, or only the last two, perhaps after rotary embedding
 /// - a gate and what it is multiplied by
+/// - all products of a tensor of few rows, as decoding steps have: at most an eighth of its columns; slices of the columns
+///   take their place, which copy next to nothing beside the weights that are read
 ///
 /// The weights are joined column by column, as are the biases: a [`Concat`](Op::Concat) of constants that the pass
 /// `constant_folding` computes. It waits until other passes have nothing left to do.
 ///
-/// It does not fire where a product has another reader, as its columns would have to be copied; where one has a bias
-/// and another has none, or their flags or activations differ; where weights are not constant matrices, or together
+/// It does not fire where a product of more rows has another reader, as its columns would have to be copied; where one
+/// has a bias and another has none, or their flags or activations differ; where weights are not constant matrices, or together
 /// are larger than [`FoldLimits::joined`](super::FoldLimits::joined), as joining copies them; nor without an evaluator.
 ///
 /// ```text
@@ -33,9 +37,12 @@ impl Pass for JoinedProducts {
     }
 
     fn run(&self, graph: &Graph, cx: &mut PassContext) -> Result<Option<Patch>> {
-        match cx.evaluator() {
-            Some(_) if cx.is_settled() => rule::apply(RULES, graph, cx),
-            _ => Ok(None),
+        if cx.evaluator().is_none() || !cx.is_settled() {
+            return Ok(None);
+        }
+        match rule::apply(RULES, graph, cx)? {
+            None => few_rows(graph, cx),
+            patch => Ok(patch),
         }
     }
 }
@@ -195,4 +202,72 @@ fn attend(site: &Site, attention: &Attention, first: usize, sources: &[Source]) 
 
 fn first_columns(sizes: Vec<Dim>) -> Slice {
     Slice { starts: vec![Dim::from(0); sizes.len()], steps: vec![1; sizes.len()], sizes }
+}
+
+/// Products that may become one: they have these in common.
+type Common = (ValueId, bool, usize);
+
+/// Rows of a tensor that are few for so many columns.
+const COLUMNS_PER_ROW: usize = 8;
+
+/// Joins products of one tensor that has few rows.
+fn few_rows(graph: &Graph, cx: &mut PassContext) -> Result<Option<Patch>> {
+    let mut groups: BTreeMap<Common, Vec<(NodeId, &Node, &MatMul)>> = BTreeMap::new();
+    for (id, node) in graph.nodes() {
+        if let Some(matmul) = of_few_rows(graph, node) {
+            let common = (node.operands[0], matmul.transpose_b, node.operands.len());
+            groups.entry(common).or_default().push((id, node, matmul));
+        }
+    }
+    let mut patch = Patch::new(graph);
+    for products in groups.into_values().filter(|products| products.len() > 1) {
+        let is_alike = |(_, _, matmul): &(_, _, &MatMul)| matmul.activation == products[0].2.activation;
+        let weights = products.iter().filter_map(|(_, node, _)| graph.constant(node.operands[1]));
+        let bytes: usize = weights.map(|constant| constant.tensor.size_bytes()).sum();
+        let fits = products.iter().all(is_alike) && bytes <= cx.join_limit();
+        if fits && cx.spend("few_rows", &products[0].1.origin) {
+            join_few(graph, &mut patch, &products)?;
+        }
+    }
+    Ok(patch.into_change())
+}
+
+/// The operation of a product of few rows with a constant matrix.
+fn of_few_rows<'a>(graph: &Graph, node: &'a Node) -> Option<&'a MatMul> {
+    let Op::MatMul(matmul) = &node.op else { return None };
+    let dims = graph.spec(node.operands[0]).shape.as_fixed()?;
+    let (columns, lead) = dims.split_last()?;
+    let rows = lead.iter().try_fold(1usize, |rows, &n| rows.checked_mul(n))?;
+    let are_known = node.operands[1..].iter().all(|&value| graph.constant(value).is_some());
+    let fits = !matmul.transpose_a
+        && !matmul.wide
+        && !lead.is_empty()
+        && rows.checked_mul(COLUMNS_PER_ROW)? <= *columns
+        && graph.spec(node.operands[1]).shape.rank() == Some(2);
+    (fits && are_known).then_some(matmul)
+}
+
+/// One product, and slices in place of the results.
+fn join_few(graph: &Graph, patch: &mut Patch, products: &[(NodeId, &Node, &MatMul)]) -> Result<()> {
+    let (at, first, matmul) = products[0];
+    let mut push = |op: Op, operands: &[ValueId], origin| Ok(patch.push(graph, at, op, operands, origin)?[0]);
+    let mut operands = vec![first.operands[0]];
+    for n in 1..first.operands.len() {
+        let axis = if n == 1 && !matmul.transpose_b { 1 } else { 0 };
+        let parts: Vec<ValueId> = products.iter().map(|(_, node, _)| node.operands[n]).collect();
+        operands.push(push(Op::Concat { axis }, &parts, &first.origin)?);
+    }
+    let product = push(first.op.clone(), &operands, &first.origin)?;
+    let (mut start, mut results) = (Dim::from(0), Vec::new());
+    for (_, node, _) in products {
+        let sizes = graph.spec(node.results[0]).shape.dims().unwrap_or_default().to_vec();
+        let mut part = first_columns(sizes);
+        if let (Some(at), Some(columns)) = (part.starts.last_mut(), part.sizes.last()) {
+            *at = start.clone();
+            start = &start + columns;
+        }
+        results.push((node.results[0], push(Op::Slice(part), &[product], &node.origin)?));
+    }
+    results.into_iter().for_each(|(old, new)| patch.replace(old, new));
+    Ok(())
 }

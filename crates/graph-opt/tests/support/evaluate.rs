@@ -179,6 +179,7 @@ fn unary(f: Unary, x: Value) -> Option<Value> {
         (Unary::Abs, I(x)) => I(x.wrapping_abs()),
         (Unary::Relu, F(x)) => F(if x > 0.0 || x.is_nan() { x } else { 0.0 }),
         (Unary::Relu, I(x)) => I(x.max(0)),
+        (Unary::Clip { low, high }, I(x)) => I(x.clamp(low as i64, high as i64)),
         (Unary::Square, F(x)) => F(x * x),
         (Unary::Square, I(x)) => I(x.wrapping_mul(x)),
         (Unary::Sqrt, F(x)) => F(x.sqrt()),
