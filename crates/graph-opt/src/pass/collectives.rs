@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use mslite_collective::{CollectiveKind, CollectiveOp};
 use mslite_tensor::Dim;
 
@@ -12,6 +14,8 @@ use crate::{Graph, Result};
 /// - a reduction that is scattered, and gathered again by the same group, is a reduction for all
 /// - reductions for all of one kind, type and group that follow each other become one, of the operands behind each
 ///   other, if together they have at most 64 KiB: there the number of exchanges counts, not the number of bytes
+/// - an element-wise function of gathered parts, or a cast to a type of no more bytes, is applied to the own part before;
+///   a cast to a type of more bytes to the gathered parts behind, so that fewer bytes travel
 ///
 /// All ranks must decide alike, so only the graph and the sizes in it decide. Nothing fires where the size of the
 /// group is not known, where extents are not numbers, where another exchange stands between, where the scattered
@@ -48,8 +52,62 @@ impl Pass for Collectives {
                 };
             last = if has_changed { None } else { Some((id, node)) };
         }
+        if patch.is_empty() {
+            move_gathers(graph, &uses, &mut patch, cx)?;
+        }
         Ok(patch.into_change())
     }
+}
+
+/// Moves functions and casts to the side of a gather where they cost less, one for each gather.
+fn move_gathers(graph: &Graph, uses: &[usize], patch: &mut Patch, cx: &mut PassContext) -> Result<()> {
+    let mut moved = BTreeSet::new();
+    for (id, node) in graph.nodes() {
+        let found = larger_before(graph, id, node, uses).or_else(|| smaller_behind(graph, node, uses));
+        let Some((at, gather, function, rule)) = found.filter(|(at, ..)| !moved.contains(at)) else {
+            continue;
+        };
+        if !cx.spend(rule, &node.origin) {
+            continue;
+        }
+        let order = if rule == "before_gather" { [function, gather] } else { [gather, function] };
+        let mut value = if rule == "before_gather" { gather.operands[0] } else { function.operands[0] };
+        for part in order {
+            value = patch.push(graph, at, part.op.clone(), &[value], &part.origin)?[0];
+        }
+        patch.replace(node.results[0], value);
+        patch.remove(at);
+        moved.insert(at);
+    }
+    Ok(())
+}
+
+/// A gather, what changes places with it, and the name of the rule.
+type Move<'a> = (NodeId, &'a Node, &'a Node, &'static str);
+
+/// `f(all_gather x)`, where f does not make elements larger: each rank applies it to its own part only.
+fn smaller_behind<'a>(graph: &'a Graph, node: &'a Node, uses: &[usize]) -> Option<Move<'a>> {
+    let &[gathered] = node.operands.as_slice() else { return None };
+    let (at, gather) = graph.producer(gathered).filter(|(_, node)| is_gather(node))?;
+    let fits = match node.op {
+        Op::Unary(_) => true,
+        Op::Cast(to) => to.size() <= graph.spec(gathered).dtype.size(),
+        _ => false,
+    };
+    (fits && uses[gathered.index()] == 1).then_some((at, gather, node, "before_gather"))
+}
+
+/// `all_gather(cast x)`, where the cast makes elements larger: behind it fewer bytes travel.
+fn larger_before<'a>(graph: &'a Graph, at: NodeId, node: &'a Node, uses: &[usize]) -> Option<Move<'a>> {
+    let &operand = node.operands.first().filter(|_| is_gather(node))?;
+    let (_, cast) = graph.producer(operand)?;
+    let Op::Cast(to) = cast.op else { return None };
+    let grows = to.size() > graph.spec(cast.operands[0]).dtype.size();
+    (grows && uses[operand.index()] == 1).then_some((at, node, cast, "behind_gather"))
+}
+
+fn is_gather(node: &Node) -> bool {
+    matches!(&node.op, Op::Collective(Collective { op, .. }) if op.kind == CollectiveKind::AllGather)
 }
 
 fn alone(node: &Node, patch: &mut Patch, id: NodeId, cx: &mut PassContext) -> bool {
