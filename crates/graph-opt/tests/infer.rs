@@ -64,6 +64,49 @@ fn element_wise() {
 }
 
 #[test]
+fn gates_and_normalised_sums() {
+    check(&[
+        ("gated(f=silu)", &["f16[2, 6]"], "f16[2, 3]"),
+        ("gated(f=silu)", &["f32[n, 2*m]"], "f32[n, m]"),
+        ("gated(f=silu)", &["f32[2, 5]"], "!no halves"),
+        ("gated(f=is_nan)", &["f32[2, 4]"], "!no halves"),
+        ("gated(f=relu)", &["f32[]"], "!no halves"),
+        ("add_norm(axis=1, epsilon=0.0)", &["f32[2, 3]", "f32[3]", "f32[3]"], "f32[2, 3]"),
+        (
+            "add_norm(axis=1, epsilon=0.0, centred=true, sum=true)",
+            &["f32[n, 3]", "f32[3]", "f32[n, 3]", "f32[3]", "f32[3]"],
+            "f32[n, 3] f32[n, 3]",
+        ),
+        ("add_norm(axis=1, epsilon=0.0)", &["f32[3]", "f32[2, 3]", "f32[3]"], "!does not broadcast"),
+        ("add_norm(axis=1, epsilon=0.0)", &["f32[2, 3]", "f16[3]", "f32[3]"], "!differ in type"),
+        ("add_norm(axis=1, epsilon=0.0)", &["f32[2, 3]", "f32[3]"], "!takes 3 or 4 operands"),
+    ]);
+}
+
+#[test]
+fn heads() {
+    let attention = |packed: &str| format!("attention(heads=[2, 2, 2, 2], scale=1.0, {packed})");
+    let joined = attention("query=4x8, key=2x8+32, value=2x8+48, result=4x8");
+    check(&[
+        ("rope", &["f32[2, 5, 24]", "f32[5, 8]", "f32[5, 8]"], "f32[2, 5, 24]"),
+        ("rope", &["f32[2, 5, 20]", "f32[5, 8]", "f32[5, 8]"], "!does not rotate pairs"),
+        ("rope", &["f32[2, 5, 9]", "f32[5, 3]", "f32[5, 3]"], "!does not rotate pairs"),
+        ("rope", &["f32[2, 5, 8]", "f32[4, 8]", "f32[5, 8]"], "!4"),
+        (&joined, &["f32[b, n, 64]", "f32[b, n, 64]", "f32[b, n, 64]"], "f32[b, n, 32]"),
+        (&joined, &["f32[b, n, 64]", "f32[b, n, 60]", "f32[b, n, 60]"], "!has no heads 2x8+48"),
+        (&joined, &["f32[b, n, 8, 8]", "f32[b, n, 64]", "f32[b, n, 64]"], "!not 3 axes"),
+        (&attention("result=4x8+8"), &["f32[1, 2, 4, 8]"; 3], "!cannot be packed"),
+        (&attention("result=2x16"), &["f32[1, 2, 4, 8]"; 3], "!cannot be packed"),
+        (&attention("query=4x9223372036854775807"), &["f32[1, 2, 4]"; 3], "!too many columns"),
+        (
+            "attention(heads=[1, 2, 2, 2], scale=1.0, query=4x8)",
+            &["f32[1, 2, 32]", "f32[1, 2, 4, 8]", "f32[1, 2, 4, 8]"],
+            "!axis 2",
+        ),
+    ]);
+}
+
+#[test]
 fn reductions() {
     check(&[
         ("reduce(kind=sum, axes=[0, 2])", &["f32[2, n, 4]"], "f32[n]"),

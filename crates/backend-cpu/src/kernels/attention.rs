@@ -66,7 +66,15 @@ impl Layout {
 
     fn packed(dims: &[usize], Packed { start, heads, width }: Packed) -> Option<Self> {
         let &[batch, length, pitch] = dims else { return None };
-        Some(Layout { batch, heads, length, width, is_last: true, start, pitch })
+        (start + heads * width <= pitch).then_some(Layout {
+            batch,
+            heads,
+            length,
+            width,
+            is_last: true,
+            start,
+            pitch,
+        })
     }
 
     /// Elements of the tensor.
@@ -360,6 +368,9 @@ pub(super) fn rope(cx: &Build<'_>) -> Option<BoxKernel> {
     let (&columns, lead) = cx.inputs[0].dims.split_last()?;
     let (&width, cos) = cx.inputs[1].dims.split_last()?;
     let (_, sin) = cx.inputs[2].dims.split_last().filter(|(last, _)| **last == width)?;
+    if !columns.is_multiple_of(width) {
+        return None;
+    }
     let loops = Loops::broadcast(lead, [cos, sin]);
     with_type!(cx.inputs[0].dtype, T in float => {
         Box::new(Rope::<T> { columns, width, loops, element: PhantomData }) as BoxKernel
