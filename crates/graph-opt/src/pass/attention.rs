@@ -298,10 +298,14 @@ fn sliced(site: &Site, value: ValueId, packed: Packed) -> Option<(Expr, Packed)>
 fn packed_result(site: &Site) -> Option<Expr> {
     let Op::Reshape(_) = site.node.op else { return None };
     let attention = site.sole_producer(site.node.operands[0])?;
-    let Op::Attention(Heads { heads, scale, mut packed }) = attention.op else { return None };
-    let [_, _, count, width] = site.operand(0).shape.dims()? else { return None };
-    let fits = heads[3] == 2 && site.result().shape.dims()?.last() == Some(&(count * width));
-    packed[3] = Some(packed_as(count, width).filter(|_| fits)?);
+    let Op::Attention(Heads { mut heads, scale, mut packed }) = attention.op else { return None };
+    let mut dims = <[Dim; 4]>::try_from(site.operand(0).shape.dims()?.to_vec()).ok()?;
+    dims.swap(1, heads[3]);
+    let [_, count, length, width] = dims;
+    let one = Dim::from(1);
+    let keeps_order = heads[3] == 2 || count == one || length == one;
+    let fits = keeps_order && site.result().shape.dims()?.last() == Some(&(&count * &width));
+    (heads[3], packed[3]) = (2, Some(packed_as(&count, &width).filter(|_| fits)?));
     let op = Op::Attention(Heads { heads, scale, packed });
     let direct = Expr::node(op, attention.operands.clone()).with_origin_of(attention);
     Some(Expr::node(site.node.op.clone(), [direct]))
