@@ -20,6 +20,7 @@ pub(super) fn write(
         (Op::If(branch), _) => return w.branch(branch, x, specs, used),
         (Op::Loop(turns), _) => return w.turns(turns, x, specs, used),
         (Op::Bind(symbols), _) => return Ok(w.bind(symbols, &x[0])),
+        (Op::AddNorm(op), _) => return norm::add_norm(w, op, x),
         (Op::TopK(top), _) => return index::top_k(w, top, &x[0], specs, used),
         (Op::Opaque(opaque), _) => return opaque::write(w, opaque, x, used),
         (Op::Collective(op), _) => return collective::write(w, op, x, specs),
@@ -42,6 +43,7 @@ fn one(w: &mut Writer, op: &Op, x: &[Item], spec: &TensorSpec) -> Result<Item> {
         Op::Softmax(op) => reduce::softmax(w, op, &x[0], spec),
         Op::LayerNorm(op) => norm::layer_norm(w, op, x, spec),
         Op::RmsNorm(op) => norm::rms_norm(w, op, &x[0], &x[1]),
+        Op::Gated(f) => elementwise::gated(w, *f, &x[0]),
         Op::Rope => attention::rope(w, [&x[0], &x[1], &x[2]]),
         Op::Attention(op) => attention::attention(w, op, x),
         Op::MatMul(op) => linear::matmul(w, op, x),
@@ -60,8 +62,12 @@ fn one(w: &mut Writer, op: &Op, x: &[Item], spec: &TensorSpec) -> Result<Item> {
         Op::GatherNd => Ok(w.function("GatherNd", &[(&x[0]).into(), (&x[1]).into()], spec)),
         Op::ScatterNd(kind) => index::scatter_nd(w, *kind, [&x[0], &x[1], &x[2]], spec),
         Op::OneHot { depth, axis } => index::one_hot(w, depth, *axis, [&x[0], &x[1], &x[2]], spec),
-        Op::If(_) | Op::Loop(_) | Op::Bind(_) | Op::TopK(_) | Op::Opaque(_) | Op::Collective(_) => {
-            Err(w.unsupported(op.name(), "it has not one result"))
-        }
+        Op::AddNorm(_)
+        | Op::If(_)
+        | Op::Loop(_)
+        | Op::Bind(_)
+        | Op::TopK(_)
+        | Op::Opaque(_)
+        | Op::Collective(_) => Err(w.unsupported(op.name(), "it has not one result")),
     }
 }

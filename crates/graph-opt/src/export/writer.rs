@@ -10,7 +10,7 @@ use mslite_tensor::{DType, Dim, Shape, Tensor, TensorSpec};
 
 use super::extents::Extents;
 use super::table;
-use crate::import::{Names, scalar_tensor};
+use crate::import::{Names, scalar_tensor, whole};
 use crate::infer::infer_node;
 use crate::ir::op::{Binary, Op};
 use crate::ir::{Constant, Def, Graph, ValueId};
@@ -474,6 +474,13 @@ impl<'w> Writer<'w> {
 
     pub(super) fn binary(&mut self, f: Binary, x: &Item, y: &Item) -> Result<Item> {
         self.op(Op::Binary(f), &[x, y])
+    }
+
+    /// `size` elements from `start` along an axis.
+    pub(super) fn part(&mut self, x: &Item, axis: usize, start: Dim, size: Dim) -> Result<Item> {
+        let mut slice = whole(self.dims(x)?.to_vec());
+        (slice.starts[axis], slice.sizes[axis]) = (start, size);
+        self.op(Op::Slice(slice), &[x])
     }
 
     /// A function of a tensor and a number of its type.

@@ -381,7 +381,7 @@ impl Emitter {
 }
 
 /// The slice that takes everything.
-pub(super) fn whole(sizes: Vec<Dim>) -> Slice {
+pub(crate) fn whole(sizes: Vec<Dim>) -> Slice {
     let rank = sizes.len();
     Slice { starts: vec![Dim::from(0); rank], sizes, steps: vec![1; rank] }
 }

@@ -14,7 +14,7 @@ mod table;
 mod unsupported;
 mod walk;
 
-pub(crate) use emit::scalar_tensor;
+pub(crate) use emit::{scalar_tensor, whole};
 pub(crate) use ports::Names;
 pub use unsupported::alternative;
 

@@ -2,7 +2,7 @@ use mslite_tensor::{DType, Dim};
 
 use crate::Result;
 use crate::export::writer::{Item, Writer};
-use crate::ir::op::{Attention, Binary, MatMul, Op, Slice, Softmax, Unary};
+use crate::ir::op::{Attention, Binary, MatMul, Op, Packed, Softmax, Unary};
 
 /// Heads and lengths change places.
 const SWAP: [usize; 4] = [0, 2, 1, 3];
@@ -10,8 +10,8 @@ const SWAP: [usize; 4] = [0, 2, 1, 3];
 /// Spelt out: MindSpore has the operation on Ascend only, and its passes find it again.
 pub(in crate::export) fn attention(w: &mut Writer, op: &Attention, x: &[Item]) -> Result<Item> {
     let dtype = x[0].spec.dtype;
-    let query = heads_first(w, &x[0], op.heads[0])?;
-    let (key, value) = (heads_first(w, &x[1], op.heads[1])?, heads_first(w, &x[2], op.heads[2])?);
+    let query = heads_first(w, &x[0], op, 0)?;
+    let (key, value) = (heads_first(w, &x[1], op, 1)?, heads_first(w, &x[2], op, 2)?);
     let heads = w.dims(&query)?[1].clone();
     let (key, value) = (repeated(w, &key, &heads)?, repeated(w, &value, &heads)?);
     let wide = if dtype == DType::F64 { dtype } else { DType::F32 };
@@ -29,11 +29,27 @@ pub(in crate::export) fn attention(w: &mut Writer, op: &Attention, x: &[Item]) -
     let weights = w.op(Op::Softmax(Softmax { axis: 3, log: false }), &[&scores])?;
     let weights = w.cast(&weights, dtype)?;
     let y = w.op(Op::MatMul(MatMul::default()), &[&weights, &value])?;
-    heads_first(w, &y, op.heads[3])
+    let y = swapped(w, &y, op.heads[3])?;
+    let Some(packed) = op.packed[3] else { return Ok(y) };
+    let mut dims = w.dims(&y)?[..2].to_vec();
+    dims.push(Dim::from(packed.heads * packed.width));
+    w.op(Op::Reshape(dims), &[&y])
+}
+
+/// An operand with the axis of heads before that of lengths.
+fn heads_first(w: &mut Writer, x: &Item, op: &Attention, operand: usize) -> Result<Item> {
+    let Some(Packed { start, heads, width }) = op.packed[operand] else {
+        return swapped(w, x, op.heads[operand]);
+    };
+    let x = w.part(x, 2, Dim::from(start), Dim::from(heads * width))?;
+    let mut dims = w.dims(&x)?[..2].to_vec();
+    dims.extend([Dim::from(heads), Dim::from(width)]);
+    let x = w.op(Op::Reshape(dims), &[&x])?;
+    swapped(w, &x, op.heads[operand])
 }
 
 /// From heads first to an order, or back.
-fn heads_first(w: &mut Writer, x: &Item, axis: usize) -> Result<Item> {
+fn swapped(w: &mut Writer, x: &Item, axis: usize) -> Result<Item> {
     if axis == 1 { Ok(x.clone()) } else { w.op(Op::Transpose(SWAP.to_vec()), &[x]) }
 }
 
@@ -63,19 +79,34 @@ fn masked(w: &mut Writer, scores: &Item, mask: &Item) -> Result<Item> {
     w.op(Op::Select, &[mask, &lowest, scores])
 }
 
-/// `x * cos + concat(-x2, x1) * sin` of the halves x1 and x2 of the last axis.
+/// `x * cos + concat(-x2, x1) * sin` of the halves x1 and x2 of the last axis, or of each piece of it.
 pub(in crate::export) fn rope(w: &mut Writer, [x, cos, sin]: [&Item; 3]) -> Result<Item> {
     let dims = w.dims(x)?.to_vec();
     let axis = dims.len() - 1;
-    let half = dims[axis].floor_div(&Dim::from(2));
-    let part = |w: &mut Writer, start: Dim| {
-        let (mut starts, mut sizes) = (vec![Dim::from(0); dims.len()], dims.clone());
-        starts[axis] = start;
-        sizes[axis] = half.clone();
-        w.op(Op::Slice(Slice { starts, sizes, steps: vec![1; dims.len()] }), &[x])
-    };
-    let first = part(w, Dim::from(0))?;
-    let second = part(w, half.clone())?;
+    let width = w.dims(cos)?.last().cloned().unwrap_or(Dim::from(1));
+    if width == dims[axis] {
+        return rotated(w, [x, cos, sin]);
+    }
+    let mut pieces = dims[..axis].to_vec();
+    pieces.extend([dims[axis].floor_div(&width), width]);
+    let x = w.op(Op::Reshape(pieces), &[x])?;
+    let (cos, sin) = (for_each_piece(w, cos)?, for_each_piece(w, sin)?);
+    let y = rotated(w, [&x, &cos, &sin])?;
+    w.op(Op::Reshape(dims), &[&y])
+}
+
+/// The factors with an axis for pieces before the last one.
+fn for_each_piece(w: &mut Writer, x: &Item) -> Result<Item> {
+    let mut dims = w.dims(x)?.to_vec();
+    dims.insert(dims.len().saturating_sub(1), Dim::from(1));
+    w.op(Op::Reshape(dims), &[x])
+}
+
+fn rotated(w: &mut Writer, [x, cos, sin]: [&Item; 3]) -> Result<Item> {
+    let axis = w.dims(x)?.len() - 1;
+    let half = w.dims(x)?[axis].floor_div(&Dim::from(2));
+    let (first, second) =
+        (w.part(x, axis, Dim::from(0), half.clone())?, w.part(x, axis, half.clone(), half)?);
     let negated = w.op(Op::Unary(Unary::Neg), &[&second])?;
     let turned = w.op(Op::Concat { axis }, &[&negated, &first])?;
     let straight = w.binary(Binary::Mul, x, cos)?;

@@ -1,11 +1,11 @@
 use std::f64::consts::FRAC_1_SQRT_2;
 
 use mslite_mindir::type_id_of_dtype;
-use mslite_tensor::{DType, TensorSpec};
+use mslite_tensor::{DType, Dim, TensorSpec};
 
 use crate::Result;
 use crate::export::writer::{Item, Writer};
-use crate::ir::op::{Binary, Unary};
+use crate::ir::op::{Binary, Op, Unary};
 
 /// How a function is called.
 enum Spelling {
@@ -83,7 +83,7 @@ fn gelu(w: &mut Writer, x: &Item) -> Result<Item> {
     let wide = if x.spec.dtype.size() < 4 { DType::F32 } else { x.spec.dtype };
     let narrow = w.cast(x, wide)?;
     let scaled = w.with_scalar(Binary::Mul, &narrow, FRAC_1_SQRT_2)?;
-    let erf = w.op(crate::Op::Unary(Unary::Erf), &[&scaled])?;
+    let erf = w.op(Op::Unary(Unary::Erf), &[&scaled])?;
     let gate = w.with_scalar(Binary::Add, &erf, 1.0)?;
     let y = w.binary(Binary::Mul, &narrow, &gate)?;
     let y = w.with_scalar(Binary::Mul, &y, 0.5)?;
@@ -95,9 +95,9 @@ fn elu(w: &mut Writer, x: &Item, alpha: f64, spec: &TensorSpec) -> Result<Item> 
     if alpha == 1.0 {
         return Ok(w.function("Elu", &[x.into(), 1f32.into()], spec));
     }
-    let positive = w.op(crate::Op::Unary(Unary::Relu), &[x])?;
+    let positive = w.op(Op::Unary(Unary::Relu), &[x])?;
     let negative = w.with_scalar(Binary::Minimum, x, 0.0)?;
-    let negative = w.op(crate::Op::Unary(Unary::Elu { alpha: 1.0 }), &[&negative])?;
+    let negative = w.op(Op::Unary(Unary::Elu { alpha: 1.0 }), &[&negative])?;
     let negative = w.with_scalar(Binary::Mul, &negative, alpha)?;
     w.binary(Binary::Add, &positive, &negative)
 }
@@ -137,4 +137,13 @@ pub(in crate::export) fn cast(w: &mut Writer, x: &Item, dtype: DType, spec: &Ten
 pub(super) fn type_id(w: &Writer, dtype: DType) -> Result<i64> {
     type_id_of_dtype(dtype)
         .ok_or_else(|| w.unsupported("an element type", format!("MindSpore has no {dtype}")))
+}
+
+/// `f(a) * b` of the halves a and b of the last axis.
+pub(in crate::export) fn gated(w: &mut Writer, f: Unary, x: &Item) -> Result<Item> {
+    let last = w.dims(x)?.len() - 1;
+    let half = w.dims(x)?[last].floor_div(&Dim::from(2));
+    let (a, b) = (w.part(x, last, Dim::from(0), half.clone())?, w.part(x, last, half.clone(), half)?);
+    let a = w.op(Op::Unary(f), &[&a])?;
+    w.binary(Binary::Mul, &a, &b)
 }

@@ -1,9 +1,9 @@
-use mslite_mindir::Type;
+use mslite_mindir::{Symbol, Type};
 use mslite_tensor::{DType, Dim, Shape, TensorSpec};
 
 use crate::Result;
 use crate::export::writer::{Arg, Item, Writer, tensor_type};
-use crate::ir::op::{Binary, Norm, Op, Reduce, ReduceKind, Unary};
+use crate::ir::op::{AddNorm, Binary, Norm, Op, Reduce, ReduceKind, Unary};
 
 /// The primitive takes scale and shift of the normalised shape; others follow it.
 pub(in crate::export) fn layer_norm(
@@ -69,4 +69,23 @@ pub(in crate::export) fn rms_norm(w: &mut Writer, op: &Norm, x: &Item, gamma: &I
     }
     let quotient = w.cast(&quotient, dtype)?;
     w.binary(Binary::Mul, &quotient, gamma)
+}
+
+/// The sums, and the normalisation of the last one.
+pub(in crate::export) fn add_norm(w: &mut Writer, op: &AddNorm, x: &[Item]) -> Result<Vec<Option<Symbol>>> {
+    let weights = if op.centred { 2 } else { 1 };
+    let (terms, weights) = x.split_at(x.len() - weights);
+    let mut sum = terms[0].clone();
+    for term in &terms[1..] {
+        sum = w.binary(Binary::Add, &sum, term)?;
+    }
+    let norm = Norm { axis: op.axis, epsilon: op.epsilon };
+    let norm = if op.centred { Op::LayerNorm(norm) } else { Op::RmsNorm(norm) };
+    let operands: Vec<&Item> = std::iter::once(&sum).chain(weights).collect();
+    let y = w.op(norm, &operands)?;
+    let mut results = vec![Some(y.symbol)];
+    if op.sum {
+        results.push(Some(sum.symbol));
+    }
+    Ok(results)
 }
