@@ -38,8 +38,7 @@ impl Backend for CpuBackend {
                 return Err(Error::new(ErrorKind::InvalidArgument, reason));
             }
         };
-        let real: Vec<DType> = DType::ALL.into_iter().filter(|dtype| !dtype.is_complex()).collect();
-        let mut capability = Capability::host(&real);
+        let mut capability = Capability::host(&DType::ALL);
         capability.symbolic_shapes = true;
         capability.collectives = true;
         Ok(Arc::new(CpuDevice { capability, crews: Arc::new(Crews::new(threads)) }))

@@ -12,6 +12,9 @@ use crate::scalar::{Bit, CHUNK, Scalar, Wide, with_type};
 
 pub(super) fn build(f: Binary, cx: &Build<'_>) -> Option<BoxKernel> {
     let [x, y] = cx.inputs else { return None };
+    if x.dtype.is_complex() {
+        return super::complex::binary(f, cx);
+    }
     let loops = Loops::broadcast(&cx.outputs[0].dims, [&x.dims, &y.dims]);
     if f.is_comparison() {
         return with_type!(x.dtype, T in real => {

@@ -4,6 +4,7 @@ mod attention;
 mod binary;
 mod cast;
 mod collective;
+mod complex;
 mod control;
 mod conv;
 mod copy;
@@ -116,7 +117,8 @@ pub(crate) fn refusal(op: &Op, operands: &[DType]) -> Option<String> {
         }
         Op::Extents(_) | Op::Bind(_) | Op::Collective(_) | Op::If(_) | Op::Loop(_) => true,
         Op::Cast(to) => {
-            first.is_some_and(|t| is_real(t) || (t.is_complex() && *to != DType::Bool)) && is_real(*to)
+            first.is_some_and(|t| is_real(t) || t.is_complex() && *to != DType::Bool)
+                && (is_real(*to) || to.is_complex())
         }
         Op::Reduce(reduce) => first.is_some_and(|t| reduce_supports(reduce.kind, t)),
         Op::ArgReduce(reduce) => {
@@ -280,6 +282,8 @@ fn reduce_supports(kind: ReduceKind, dtype: DType) -> bool {
 fn unary_supports(f: Unary, dtype: DType) -> bool {
     match f {
         Unary::Not => dtype.is_int() || dtype == DType::Bool,
+        _ if dtype.is_complex() => complex::unary_supports(f),
+        Unary::SwapParts => false,
         _ if dtype.is_float() => true,
         _ => dtype.is_int() && unary::is_integral(f),
     }
@@ -288,6 +292,7 @@ fn unary_supports(f: Unary, dtype: DType) -> bool {
 fn binary_supports(f: Binary, dtype: DType) -> bool {
     use Binary::{Add, And, Atan2, Div, Maximum, Minimum, Mul, Or, Xor};
     match f {
+        _ if dtype.is_complex() => complex::binary_supports(f),
         Div | Atan2 => dtype.is_float(),
         And | Or | Xor => dtype.is_int() || dtype == DType::Bool,
         Add | Mul | Maximum | Minimum => is_real(dtype),

@@ -13,6 +13,9 @@ use crate::simd::map;
 
 pub(super) fn build(f: Unary, cx: &Build<'_>) -> Option<BoxKernel> {
     let dtype = cx.inputs[0].dtype;
+    if dtype.is_complex() {
+        return super::complex::unary(f, dtype);
+    }
     if f.is_predicate() && dtype.is_float() {
         return with_type!(dtype, T in float => Box::new(Predicate::<T>(f, PhantomData)) as BoxKernel);
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mslite_tensor::{DType, Dim, Symbol, Tensor, TensorSpec, bf16, f16};
 use smallvec::SmallVec;
 
+use super::complex;
 use super::item::Item;
 use super::known::{bound_ints, count_symbol, data_symbol};
 use crate::ir::op::{Binary, Loop, Op, Reduce, ReduceKind, Slice, Unary};
@@ -139,8 +140,10 @@ impl Emitter {
     /// MindSpore does.
     pub(super) fn unary(&mut self, f: Unary, x: ValueId) -> Result<ValueId> {
         let dtype = self.dtype(x);
-        let real = dtype.is_float() || dtype.is_complex();
-        let x = match real || self.graph().result_specs(&Op::Unary(f), &[x], "").is_ok() {
+        if dtype.is_complex() {
+            return self.complex_unary(f, x);
+        }
+        let x = match dtype.is_float() || self.graph().result_specs(&Op::Unary(f), &[x], "").is_ok() {
             true => x,
             false => self.cast(x, DType::F32)?,
         };
@@ -243,6 +246,9 @@ impl Emitter {
         axes: Vec<usize>,
         keep_dims: bool,
     ) -> Result<ValueId> {
+        if self.dtype(x).is_complex() {
+            return self.complex_reduce(kind, x, &axes, keep_dims);
+        }
         self.op(Op::Reduce(Reduce { kind, axes, keep_dims }), &[x])
     }
 
@@ -407,6 +413,7 @@ pub(crate) fn scalar_tensor(value: f64, dtype: DType) -> Option<Tensor> {
         DType::BF16 => Tensor::scalar(bf16::from_f64(value)),
         DType::F32 => Tensor::scalar(value as f32),
         DType::F64 => Tensor::scalar(value),
+        DType::C64 | DType::C128 => complex::scalar(value, dtype),
         _ => return None,
     })
 }

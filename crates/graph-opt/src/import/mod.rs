@@ -4,6 +4,7 @@
 //! single assignment, and shape arithmetic becomes expressions inside operations.
 
 mod call;
+mod complex;
 mod emit;
 mod flow;
 mod item;

@@ -97,7 +97,7 @@ const TABLE: &[(&str, Lowering)] = &[
     // Functions of one tensor.
     ("Abs", U(Unary::Abs)), ("Neg", U(Unary::Neg)), ("Sign", U(Unary::Sign)), ("Exp", U(Unary::Exp)),
     ("Expm1", U(Unary::Expm1)), ("Log1p", U(Unary::Log1p)), ("Sqrt", U(Unary::Sqrt)), ("Rsqrt", U(Unary::Rsqrt)),
-    ("Square", U(Unary::Square)), ("Reciprocal", U(Unary::Reciprocal)), ("Inv", U(Unary::Reciprocal)),
+    ("Square", U(Unary::Square)), ("Reciprocal", U(Unary::Reciprocal)), ("Inv", V(elementwise::inverse)),
     ("Floor", U(Unary::Floor)), ("Ceil", U(Unary::Ceil)), ("Rint", U(Unary::Round)), ("Trunc", U(Unary::Trunc)),
     ("Sin", U(Unary::Sin)), ("Cos", U(Unary::Cos)), ("Tan", U(Unary::Tan)), ("Asin", U(Unary::Asin)),
     ("AsinExt", U(Unary::Asin)), ("ACos", U(Unary::Acos)), ("AcosExt", U(Unary::Acos)), ("Atan", U(Unary::Atan)),
@@ -123,7 +123,7 @@ const TABLE: &[(&str, Lowering)] = &[
 
     // Functions of two tensors.
     ("Add", B(Binary::Add)), ("Sub", B(Binary::Sub)), ("Mul", B(Binary::Mul)), ("Div", B(Binary::Div)),
-    ("RealDiv", B(Binary::Div)), ("FloorDiv", B(Binary::FloorDiv)), ("FloorMod", B(Binary::FloorMod)),
+    ("RealDiv", V(elementwise::real_div)), ("FloorDiv", B(Binary::FloorDiv)), ("FloorMod", B(Binary::FloorMod)),
     ("RemainderTensorTensor", B(Binary::FloorMod)), ("Mod", B(Binary::TruncMod)),
     ("TruncateDiv", B(Binary::TruncDiv)), ("TruncateMod", B(Binary::TruncMod)), ("Pow", B(Binary::Pow)),
     ("Maximum", B(Binary::Maximum)), ("Minimum", B(Binary::Minimum)),

@@ -24,6 +24,7 @@ pub(super) fn unary(f: Unary, x: &TensorSpec) -> Inferred<TensorSpec> {
     );
     let fits = match f {
         Unary::Not => x.dtype == DType::Bool || x.dtype.is_int(),
+        Unary::SwapParts => x.dtype.is_complex(),
         _ if wants_float => x.dtype.is_float() || x.dtype.is_complex(),
         _ => x.dtype != DType::Bool,
     };

@@ -193,6 +193,8 @@ pub enum Unary {
     IsNan,
     IsInf,
     IsFinite,
+    /// Of complex numbers: `a + b i` becomes `b + a i`.
+    SwapParts,
 }
 
 impl Unary {
@@ -710,6 +712,7 @@ names!(Unary {
     Gelu "gelu", GeluTanh "gelu_tanh", FastGelu "fast_gelu", Silu "silu", Mish "mish",
     HardSwish "hard_swish", HardSigmoid "hard_sigmoid", Softplus "softplus", Softsign "softsign",
     Not "not", IsNan "is_nan", IsInf "is_inf", IsFinite "is_finite",
+    SwapParts "swap_parts",
 }
     Unary::Elu { .. } => "elu",
     Unary::LeakyRelu { .. } => "leaky_relu",

@@ -135,6 +135,7 @@ fn complex_unary(f: Unary, v: Complex<f64>) -> Option<Scalar> {
         Unary::Sin => v.sin(),
         Unary::Cos => v.cos(),
         Unary::Tanh => v.tanh(),
+        Unary::SwapParts => Complex::new(v.im, v.re),
         _ => return None,
     };
     Some(Scalar::Complex(result))

@@ -141,6 +141,24 @@ fn signed_above(a: DType, b: DType) -> DType {
     }
 }
 
+/// `x / y`; of integers the quotient rounded towards 0, in their type.
+pub(in crate::import) fn real_div(call: &mut Call) -> Result<ValueId> {
+    let (x, y) = operands(call)?;
+    let f = if call.emit.dtype(x).is_int() { Binary::TruncDiv } else { Binary::Div };
+    apply(call, f, x, y)
+}
+
+/// `1 / x`, rounded towards 0 for integers.
+pub(in crate::import) fn inverse(call: &mut Call) -> Result<ValueId> {
+    let x = call.tensor(0, "x")?;
+    let dtype = call.emit.dtype(x);
+    if !dtype.is_int() {
+        return call.emit.unary(Unary::Reciprocal, x);
+    }
+    let one = call.emit.scalar(1.0, dtype)?;
+    call.emit.binary(Binary::TruncDiv, one, x)
+}
+
 pub(in crate::import) fn logical_not(call: &mut Call) -> Result<ValueId> {
     let x = call.tensor(0, "input")?;
     let x = call.emit.cast(x, DType::Bool)?;

@@ -14,7 +14,7 @@ pub(in crate::import) fn matmul(call: &mut Call) -> Result<ValueId> {
     let (x, y) = (call.tensor(0, "input")?, call.tensor(1, "mat2")?);
     let transpose_a = transposes(call, 2, ["transpose_a", "transpose_x1", "adj_x1"])?;
     let transpose_b = transposes(call, 3, ["transpose_b", "transpose_x2", "adj_x2"])?;
-    call.emit.op(Op::MatMul(MatMul { transpose_a, transpose_b, ..MatMul::default() }), &[x, y])
+    call.emit.matmul(MatMul { transpose_a, transpose_b, ..MatMul::default() }, x, y)
 }
 
 fn transposes(call: &mut Call, position: usize, names: [&str; 3]) -> Result<bool> {
@@ -28,7 +28,7 @@ fn transposes(call: &mut Call, position: usize, names: [&str; 3]) -> Result<bool
 
 pub(in crate::import) fn matmul_ext(call: &mut Call) -> Result<ValueId> {
     let (x, y) = (call.tensor(0, "input")?, call.tensor(1, "other")?);
-    call.emit.op(Op::MatMul(MatMul::default()), &[x, y])
+    call.emit.matmul(MatMul::default(), x, y)
 }
 
 /// `input @ weight^T + bias`

@@ -211,7 +211,7 @@ fn cumulative(call: &mut Call, product: bool) -> Result<ValueId> {
     let axis = call.required_int(1, "axis")?;
     let axis = call.emit.axis(axis, rank)?;
     let (exclusive, reverse) = (call.flag(2, "exclusive")?, call.flag(3, "reverse")?);
-    call.emit.op(Op::Cumulative(Cumulative { product, axis, exclusive, reverse }), &[x])
+    call.emit.cumulative(Cumulative { product, axis, exclusive, reverse }, x)
 }
 
 pub(in crate::import) fn cumsum_ext(call: &mut Call) -> Result<ValueId> {
@@ -222,7 +222,7 @@ pub(in crate::import) fn cumsum_ext(call: &mut Call) -> Result<ValueId> {
     let x = call.emit.cast(x, dtype)?;
     let rank = call.emit.rank(x)?;
     let axis = call.axis(1, "dim", 0, rank)?;
-    call.emit.op(Op::Cumulative(Cumulative { product: false, axis, exclusive: false, reverse: false }), &[x])
+    call.emit.cumulative(Cumulative { product: false, axis, exclusive: false, reverse: false }, x)
 }
 
 pub(in crate::import) fn softmax(call: &mut Call) -> Result<ValueId> {
