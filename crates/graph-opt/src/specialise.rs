@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mslite_tensor::{Bindings, DType, Dim, Shape, TensorSpec};
 
-use crate::ir::op::{Op, Slice, TopK};
+use crate::ir::op::{Op, Random, Slice, TopK};
 use crate::ir::{Def, Node};
 use crate::{Error, Graph, GraphBuilder, Result};
 
@@ -116,6 +116,7 @@ fn bind_op(op: &Op, bindings: &Bindings) -> Result<Op> {
         Op::Reshape(dims) => Op::Reshape(bind(dims)),
         Op::Broadcast(dims) => Op::Broadcast(bind(dims)),
         Op::Extents(dims) => Op::Extents(bind(dims)),
+        Op::Random(random) => Op::Random(Random { dims: bind(&random.dims), ..random.clone() }),
         Op::Slice(slice) => Op::Slice(Slice {
             starts: bind(&slice.starts),
             sizes: bind(&slice.sizes),

@@ -217,16 +217,18 @@ fn open(path: &Path, options: &BuildOptions) -> Result<mslite_mindir::Model> {
     mslite_mindir::Model::open(path, &open).map_err(not_read)
 }
 
-/// A model as an optimised graph; `axes` has the numbers of axes that it leaves open.
+/// A model as an optimised graph for a rank; `axes` has the numbers of axes that it leaves open.
 pub(crate) fn read(
     model: &mslite_mindir::Model,
     path: &Path,
     options: &BuildOptions,
     axes: BTreeMap<String, usize>,
+    rank: Option<usize>,
 ) -> Result<Graph> {
     let in_file = |error: mslite_graph_opt::Error| Error::from(error).with("model", path.display());
     let mut importing = ImportOptions::default();
     importing.axes = axes;
+    importing.rank = rank;
     let graph = import(model, &importing).map_err(in_file)?;
     let known = [passes(Level::O2), agreed_passes(Level::O2)].concat();
     let known = known.into_iter().map(|pass| pass.name().to_owned()).collect();

@@ -29,7 +29,8 @@ pub(crate) struct Recipe {
 impl Recipe {
     /// A session; `axes` has the numbers of axes that the model leaves open.
     fn build(&self, axes: BTreeMap<String, usize>) -> Result<Session> {
-        let graph = read(&self.source, &self.path, &self.options, axes)?;
+        let rank = self.world.as_ref().map(|world| world.rank());
+        let graph = read(&self.source, &self.path, &self.options, axes, rank)?;
         let mut options = SessionOptions::default().with_groups(self.groups.clone());
         options.agreed_passes = wanted(agreed_passes(self.options.level), &self.options);
         if let Some(world) = &self.world {

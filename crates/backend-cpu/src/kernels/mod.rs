@@ -15,6 +15,7 @@ mod matmul;
 mod norm;
 mod pad;
 mod pool;
+mod random;
 mod reduce;
 mod select;
 mod sort;
@@ -115,7 +116,7 @@ pub(crate) fn refusal(op: &Op, operands: &[DType]) -> Option<String> {
                 None => refusal,
             });
         }
-        Op::Extents(_) | Op::Bind(_) | Op::Collective(_) | Op::If(_) | Op::Loop(_) => true,
+        Op::Extents(_) | Op::Random(_) | Op::Bind(_) | Op::Collective(_) | Op::If(_) | Op::Loop(_) => true,
         Op::Cast(to) => {
             first.is_some_and(|t| is_real(t) || t.is_complex() && *to != DType::Bool)
                 && (is_real(*to) || to.is_complex())
@@ -210,6 +211,7 @@ pub(crate) fn build(op: &Op, cx: &Build<'_>) -> Result<BoxKernel> {
         Op::TopK(top_k) => sort::top_k(top_k, cx),
         Op::Triangle(triangle) => copy::triangle(triangle, cx),
         Op::Extents(dims) => copy::extents(dims)?,
+        Op::Random(op) => Some(random::build(op)),
         Op::Collective(exchange) => Some(collective::build(exchange, cx)?),
         Op::If(branch) => Some(control::branch(branch, cx)?),
         Op::Loop(turns) => Some(control::turns(turns, cx)?),

@@ -28,6 +28,8 @@ pub(super) struct Call<'a> {
     pub(super) model_version: &'a str,
     /// Whether its place among other effects matters.
     pub(super) effect: bool,
+    /// Which rank of the world this is, if it is known.
+    pub(super) rank: Option<usize>,
     /// Names of extents that nobody knows.
     pub(super) symbols: &'a mut Names,
     /// Name of the node for users.

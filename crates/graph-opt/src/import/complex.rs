@@ -70,6 +70,14 @@ impl Emitter {
         self.select(is_plain, plain, size)
     }
 
+    /// The square of the distance, as a complex number.
+    pub(super) fn complex_distance(&mut self, x: ValueId, y: ValueId) -> Result<ValueId> {
+        let apart = self.binary(Binary::Sub, x, y)?;
+        let size = self.complex_size(apart)?;
+        let square = self.unary(Unary::Square, size)?;
+        self.cast(square, self.dtype(x))
+    }
+
     /// A function of one complex tensor.
     pub(super) fn complex_unary(&mut self, f: Unary, x: ValueId) -> Result<ValueId> {
         match f {

@@ -151,6 +151,9 @@ impl Emitter {
     }
 
     pub(super) fn binary(&mut self, f: Binary, x: ValueId, y: ValueId) -> Result<ValueId> {
+        if f == Binary::SquaredDifference && self.dtype(x).is_complex() {
+            return self.complex_distance(x, y);
+        }
         self.op(Op::Binary(f), &[x, y])
     }
 
@@ -199,7 +202,11 @@ impl Emitter {
     }
 
     pub(super) fn cast(&mut self, x: ValueId, dtype: DType) -> Result<ValueId> {
-        if self.dtype(x) == dtype { Ok(x) } else { self.op(Op::Cast(dtype), &[x]) }
+        match self.dtype(x) {
+            from if from == dtype => Ok(x),
+            from if from.is_complex() && dtype == DType::Bool => self.with_scalar(Binary::NotEqual, x, 0.0),
+            _ => self.op(Op::Cast(dtype), &[x]),
+        }
     }
 
     pub(super) fn reshape(&mut self, x: ValueId, dims: Vec<Dim>) -> Result<ValueId> {

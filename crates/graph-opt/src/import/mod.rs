@@ -37,11 +37,14 @@ pub struct ImportOptions {
     pub max_depth: usize,
     /// Number of axes, by name, of inputs for which the model leaves it open. Few operations can be imported without.
     pub axes: BTreeMap<String, usize>,
+    /// Which rank of the world the graph is for. Exchanges of various lengths cannot be put in order without it, and
+    /// stay opaque.
+    pub rank: Option<usize>,
 }
 
 impl Default for ImportOptions {
     fn default() -> Self {
-        ImportOptions { max_nodes: 1 << 20, max_depth: 128, axes: BTreeMap::new() }
+        ImportOptions { max_nodes: 1 << 20, max_depth: 128, axes: BTreeMap::new(), rank: None }
     }
 }
 

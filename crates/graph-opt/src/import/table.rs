@@ -6,13 +6,14 @@ use std::sync::LazyLock;
 use super::call::Call;
 use super::item::Item;
 use super::ops::{
-    arith, attention, cache, collective, compare, conv, conv3d, create, data, detection, diagonal,
-    elementwise, halo, index, inplace, linear, moe, norm, pool, products, quant, reduce, resize, sample,
-    scalar, scatter, sequence, shape, slice, solve, space, state, stats,
+    arith, attention, cache, collective, compare, complex, conv, conv3d, count, create, data, detection,
+    diagonal, elementwise, exchange, halo, index, inplace, linear, loss, moe, norm, pool, products, quant,
+    random, recurrent, reduce, resize, sample, scalar, scatter, sequence, shape, slice, solve, space, state,
+    stats,
 };
 use crate::Result;
 use crate::ir::ValueId;
-use crate::ir::op::{Binary, ReduceKind, Unary};
+use crate::ir::op::{Binary, Distribution, ReduceKind, Unary};
 
 /// A result, and what parameters hold afterwards.
 pub(super) type Written = (Item, Vec<ValueId>);
@@ -42,6 +43,9 @@ pub(super) enum Lowering {
     Write(fn(&mut Call) -> Result<ValueId>),
     /// As [`Write`](Self::Write): what the functional primitive of this name gives.
     InPlace(&'static str),
+    /// Random numbers of a distribution: the first argument is the state, and the answer is the result and the next
+    /// state.
+    Draw(Distribution, fn(&mut Call, ValueId) -> Result<(Item, ValueId)>),
     /// One result, and the new values of the parameters that are the operands at these positions, or none.
     WriteAt(&'static [usize], fn(&mut Call) -> Result<Written>),
 }
@@ -60,6 +64,7 @@ impl Lowering {
             Lowering::Value(lower) | Lowering::Write(lower) => lower(call).map(Item::Tensor),
             Lowering::InPlace(functional) => inplace::written(call, functional).map(Item::Tensor),
             Lowering::WriteAt(_, lower) => lower(call).map(|(item, _)| item),
+            Lowering::Draw(..) => Err(call.invalid("it has no state")),
         }
     }
 
@@ -84,7 +89,7 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 use Lowering::{
     Binary as B, Custom as C, Number as N, Reduce as R, ReduceAs as Ra, Same, Scalar as S, Unary as U,
 };
-use Lowering::{InPlace as I, Value as V, Write as W, WriteAt as Wa};
+use Lowering::{Draw as D, InPlace as I, Value as V, Write as W, WriteAt as Wa};
 
 #[rustfmt::skip]
 const TABLE: &[(&str, Lowering)] = &[
@@ -208,7 +213,9 @@ const TABLE: &[(&str, Lowering)] = &[
     ("MatMul", V(linear::matmul)), ("BatchMatMul", V(linear::matmul)), ("MatMulExt", V(linear::matmul_ext)),
     ("BatchMatMulExt", V(linear::matmul_ext)), ("Dense", V(linear::dense)), ("BiasAdd", V(linear::bias_add)),
     ("MatMulFusion", V(linear::matmul_fusion)), ("FullConnection", V(linear::full_connection)),
-    ("Baddbmm", V(linear::addmm)), ("Addmm", V(linear::addmm)), ("LSTM", C(linear::lstm)),
+    ("Baddbmm", V(linear::addmm)), ("Addmm", V(linear::addmm)), ("LSTM", C(recurrent::lstm)),
+    ("DynamicRNN", C(recurrent::dynamic_rnn)), ("DynamicGRUV2", C(recurrent::dynamic_gru)),
+    ("BasicLSTMCell", C(recurrent::basic_lstm_cell)),
 
     // Convolution and pooling.
     ("Conv2D", V(conv::conv2d)), ("Conv2DFusion", V(conv::conv2d_fusion)), ("Conv2DExt", V(conv::conv2d_ext)),
@@ -300,6 +307,8 @@ const TABLE: &[(&str, Lowering)] = &[
     ("Receive", C(collective::receive)), ("AlltoAll", C(collective::all_to_all)), ("AllToAll", C(collective::all_to_all)),
     ("Barrier", C(collective::barrier)), ("BatchISendIRecv", C(collective::batch)),
     ("AllGatherV", C(collective::all_gather_v)), ("NeighborExchangeV2", C(halo::neighbor_exchange_v2)),
+    ("NeighborExchange", C(exchange::neighbor_exchange)), ("AlltoAllV", C(exchange::all_to_all_v)),
+    ("AlltoAllVC", C(exchange::all_to_all_vc)), ("ReduceScatterV", C(exchange::reduce_scatter_v)),
 
     // More functions of tensors.
     ("AddV2", B(Binary::Add)), ("AddcmulExt", V(elementwise::addcmul)), ("AddcdivExt", V(elementwise::addcdiv)),
@@ -310,7 +319,7 @@ const TABLE: &[(&str, Lowering)] = &[
     ("IsNegInf", V(arith::is_neg_inf)), ("LeftShift", V(arith::left_shift)), ("RightShift", V(arith::right_shift)),
     ("LogAddExp", V(arith::log_add_exp)), ("LogAddExp2", V(arith::log_add_exp2)), ("Logit", V(arith::logit)),
     ("MixedPrecisionCast", C(arith::mixed_precision_cast)), ("MulNoNan", V(arith::mul_no_nan)),
-    ("NpuGelu", V(elementwise::gelu)), ("ReLUV3", U(Unary::Relu)), ("Real", V(arith::real_part)),
+    ("NpuGelu", V(elementwise::gelu)), ("ReLUV3", U(Unary::Relu)), ("Real", V(complex::real_part)),
     ("SelectV2", V(compare::select)), ("SequenceMask", V(arith::sequence_mask)), ("Sinc", V(arith::sinc)),
     ("SoftplusExt", V(arith::softplus)), ("Threshold", V(arith::threshold)), ("ToDevice", V(arith::to_dtype)),
     ("ToDtype", V(arith::to_dtype)), ("ToOther", V(arith::type_as)), ("TypeAs", V(arith::type_as)),
@@ -399,6 +408,50 @@ const TABLE: &[(&str, Lowering)] = &[
     ("InnerMoeTokenUnpermute", C(moe::unpermute)), ("DynamicQuantExt", C(quant::dynamic)), ("QuantV2", C(quant::quantised)),
     ("QuantBatchMatmul", C(quant::matmul)), ("QuantMatmul", C(quant::matmul_v2)),
     ("WeightQuantBatchMatmul", C(quant::by_weight)),
+
+    // Random numbers.
+    ("StandardNormal", D(Distribution::Normal, random::plain)),
+    ("UniformReal", D(Distribution::FineUniform, random::plain)),
+    ("StandardLaplace", D(Distribution::Uniform, random::laplace)),
+    ("UniformInt", D(Distribution::Integers, random::integers)),
+    ("Multinomial", D(Distribution::Uniform, random::multinomial)),
+
+    // Complex numbers.
+    ("Complex", V(complex::complex)), ("Polar", V(complex::polar)), ("Imag", V(complex::imaginary_part)),
+    ("RealView", V(complex::real_part)), ("ImagView", V(complex::imaginary_part)), ("Conj", V(complex::conjugate)),
+    ("ConjugateTranspose", V(complex::conjugate_transpose)), ("ComplexAbs", V(complex::size)),
+    ("Angle", V(complex::angle)), ("FFT", C(complex::fourier)), ("FFT2", C(complex::fourier)),
+    ("FFTN", C(complex::fourier)), ("IFFT", C(complex::fourier)), ("IFFT2", C(complex::fourier)),
+    ("IFFTN", C(complex::fourier)), ("RFFT", C(complex::fourier)), ("RFFT2", C(complex::fourier)),
+    ("RFFTN", C(complex::fourier)), ("IRFFT", C(complex::fourier)), ("IRFFT2", C(complex::fourier)),
+    ("IRFFTN", C(complex::fourier)), ("HFFT", C(complex::fourier)), ("HFFT2", C(complex::fourier)),
+    ("HFFTN", C(complex::fourier)), ("IHFFT", C(complex::fourier)), ("IHFFT2", C(complex::fourier)),
+    ("IHFFTN", C(complex::fourier)), ("FFTWithSize", C(complex::fft_with_size)), ("DCT", C(complex::cosine)),
+    ("DCTN", C(complex::cosine)), ("IDCT", C(complex::cosine)), ("IDCTN", C(complex::cosine)),
+    ("FFTShift", V(complex::shifted)), ("IFFTShift", V(complex::shifted)),
+
+    // Losses.
+    ("MSELossExt", V(loss::squared)), ("L1LossExt", V(loss::absolute)), ("L2Loss", V(loss::half_square)),
+    ("SmoothL1Loss", V(loss::smooth)), ("SoftMarginLoss", V(loss::soft_margin)),
+    ("BinaryCrossEntropy", V(loss::binary_cross_entropy)), ("BCEWithLogitsLoss", V(loss::with_logits)),
+    ("SigmoidCrossEntropyWithLogits", V(loss::sigmoid_cross_entropy)), ("KLDiv", V(loss::divergence)),
+    ("KLDivLoss", V(loss::divergence)), ("SoftmaxCrossEntropyWithLogits", C(loss::softmax_cross_entropy)),
+    ("SparseSoftmaxCrossEntropyWithLogits", V(loss::sparse_cross_entropy)),
+    ("SparseSoftmaxCrossEntropyWithLogitsV2", C(loss::sparse_cross_entropy_v2)),
+    ("NLLLoss", C(loss::negative_log_likelihood)), ("NLLLoss2d", C(loss::negative_log_likelihood)),
+    ("CrossEntropyLoss", C(loss::cross_entropy)), ("CosineEmbeddingLoss", V(loss::cosine_embedding)),
+
+    // Counts and segments.
+    ("Bincount", C(count::bincount)), ("ConfusionMatrix", V(count::confusion)), ("Histogram", V(count::histogram)),
+    ("HistcExt", V(count::histogram)), ("HistogramFixedWidth", V(count::histogram_fixed)),
+    ("SegmentSum", C(count::segments)), ("SegmentMean", C(count::segments)), ("SegmentMax", C(count::segments)),
+    ("SegmentMin", C(count::segments)), ("SegmentProd", C(count::segments)),
+    ("SparseSegmentSum", C(count::sparse_segments)), ("SparseSegmentMean", C(count::sparse_segments)),
+    ("SparseSegmentSqrtN", C(count::sparse_segments)),
+    ("SparseSegmentSumWithNumSegments", C(count::sparse_segments)),
+    ("SparseSegmentMeanWithNumSegments", C(count::sparse_segments)),
+    ("SparseSegmentSqrtNWithNumSegments", C(count::sparse_segments)),
+    ("InvertPermutation", C(count::inverted_permutation)),
 
     // More writes.
     ("ReshapeAndCache", Wa(&[2, 3], cache::reshape_and_cache)), ("KVCacheScatterUpdate", W(cache::scatter_update)),

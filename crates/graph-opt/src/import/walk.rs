@@ -32,6 +32,8 @@ pub(super) struct Importer<'m> {
     /// Names of what is written, and how many nodes read it.
     rewritten: HashMap<&'m str, usize>,
     pub(super) parameters: Vec<Slot>,
+    /// States of random numbers, by node: the slot behind those of the parameters, and what it holds at first.
+    generators: HashMap<&'m str, (usize, Tensor)>,
     /// The parameters that got a version, in order.
     pub(super) log: Vec<usize>,
     assumed: &'m BTreeSet<usize>,
@@ -59,7 +61,9 @@ pub(super) struct Slot {
 
 impl<'m> Importer<'m> {
     pub(super) fn new(model: &'m Model, options: &'m ImportOptions, assumed: &'m BTreeSet<usize>) -> Self {
-        let slots = model.graph.parameters.iter().map(|_| Slot { versions: Vec::new() });
+        let generators = generators(model);
+        let slots = model.graph.parameters.len() + generators.len();
+        let slots = (0..slots).map(|_| Slot { versions: Vec::new() });
         Importer {
             model,
             options,
@@ -75,6 +79,7 @@ impl<'m> Importer<'m> {
             uses: result_uses(model),
             rewritten: rewritten(model),
             parameters: slots.collect(),
+            generators,
             log: Vec::new(),
             assumed,
             written: BTreeSet::new(),
@@ -103,6 +108,7 @@ impl<'m> Importer<'m> {
         for &parameter in self.assumed {
             self.value_at(parameter, 0)?;
         }
+        self.start_generators();
         self.active.push(0);
         self.walk(&model.graph.nodes, 0)?;
         self.emit.origin = model.graph.name.clone();
@@ -114,6 +120,18 @@ impl<'m> Importer<'m> {
     pub(super) fn inputs(mut self) -> Result<Graph> {
         self.bind_inputs()?;
         Ok(self.emit.builder.into_graph())
+    }
+
+    /// Gives each generator of random numbers a state.
+    fn start_generators(&mut self) {
+        let mut generators: Vec<_> = self.generators.iter().map(|(name, (slot, _))| (*slot, *name)).collect();
+        generators.sort_unstable();
+        for (slot, name) in generators {
+            let first = self.generators[name].1.clone();
+            self.states.insert(slot, self.emit.graph().states().len());
+            let value = self.emit.builder.state(format!("{name}.random"), first);
+            self.push_version(slot, 0, value);
+        }
     }
 
     fn bind_inputs(&mut self) -> Result<()> {
@@ -401,6 +419,8 @@ impl<'m> Importer<'m> {
         }
         let args: Result<Vec<Item>> =
             operands.into_iter().map(|operand| self.read(operand.item, time)).collect();
+        let generator = self.generators.get(&*node.symbol).map(|(slot, _)| *slot);
+        let state = generator.map(|slot| self.value_at(slot, self.clock)).transpose()?;
         let mut call = Call {
             emit: &mut self.emit,
             op_type,
@@ -410,6 +430,7 @@ impl<'m> Importer<'m> {
             used: self.uses.get(&*node.symbol).copied().unwrap_or(0),
             model_version: &self.model.model_version,
             effect: primitive.has_side_effect(),
+            rank: self.options.rank,
             symbols: &mut self.symbols,
             name: &node.name,
         };
@@ -420,10 +441,20 @@ impl<'m> Importer<'m> {
                 held = values;
                 item
             }
+            Some(Lowering::Draw(_, draw)) => {
+                let state = state.ok_or_else(|| call.invalid("it has no state"))?;
+                let (item, next) = draw(&mut call, state)?;
+                held.push(next);
+                item
+            }
             Some(lowering) => lowering.apply(&mut call)?,
             None => ops::opaque::lower(&mut call)?,
         };
         let mut binding = Binding { item, time };
+        if let (Some(slot), &[next]) = (generator, &held[..]) {
+            self.write(slot, next)?;
+            return Ok(binding);
+        }
         if let Some(Lowering::WriteAt(positions, _)) = lowering {
             for (&position, value) in positions.iter().zip(held) {
                 match targets.get(position) {
@@ -451,7 +482,7 @@ impl<'m> Importer<'m> {
 
     /// Whether a slot is that of a tensor which is no parameter.
     fn is_local(&self, slot: usize) -> bool {
-        slot >= self.model.graph.parameters.len()
+        slot >= self.model.graph.parameters.len() + self.generators.len()
     }
 
     /// Refuses a write to a tensor that others read, too, where no slot keeps what they shall see.
@@ -520,7 +551,7 @@ impl<'m> Importer<'m> {
             let reason = "it writes a tensor from outside the branch or loop; assign the result instead";
             return Err(self.emit.unsupported("a write in place", reason));
         }
-        if !is_local {
+        if !is_local && !self.is_generator(parameter) {
             self.written.insert(parameter);
         }
         if self.scopes > 0 && !self.is_written(parameter) {
@@ -546,7 +577,11 @@ impl<'m> Importer<'m> {
 
     /// Whether something in the model writes a parameter, as far as is known.
     pub(super) fn is_written(&self, parameter: usize) -> bool {
-        self.assumed.contains(&parameter)
+        self.assumed.contains(&parameter) || self.is_generator(parameter)
+    }
+
+    fn is_generator(&self, slot: usize) -> bool {
+        slot >= self.model.graph.parameters.len() && !self.is_local(slot)
     }
 }
 
@@ -563,6 +598,20 @@ fn partial(operands: Vec<Binding>) -> Option<Item> {
     }
     let bound = function.bound.iter().cloned().chain(operands).collect();
     Some(Item::Function(Arc::new(Closure::new(function.graph, bound))))
+}
+
+/// The nodes that draw random numbers, each with its slot and first state.
+fn generators(model: &Model) -> HashMap<&str, (usize, Tensor)> {
+    let mut generators = HashMap::new();
+    for node in model.graphs().flat_map(|graph| &graph.nodes) {
+        let NodeKind::Call(Callee::Primitive(primitive)) = &node.kind else { continue };
+        if let Some(Lowering::Draw(distribution, _)) = node.op_type().and_then(table::find) {
+            let slot = model.graph.parameters.len() + generators.len();
+            let first = ops::random::first_state(distribution, &primitive.attributes);
+            generators.entry(&*node.symbol).or_insert((slot, first));
+        }
+    }
+    generators
 }
 
 /// The operands that are written, and how many read each, the writes among them.

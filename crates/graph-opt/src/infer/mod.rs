@@ -11,7 +11,7 @@ pub use elementwise::broadcast;
 use mslite_collective::CollectiveKind;
 use mslite_tensor::{DType, Dim, Shape, TensorSpec};
 
-use crate::ir::op::{Collective, Op};
+use crate::ir::op::{Collective, Distribution, Op, Random};
 
 /// A rule's answer: the types of the results, or what is wrong.
 pub type Inferred<T = Vec<TensorSpec>> = Result<T, String>;
@@ -80,6 +80,7 @@ fn infer_op(op: &Op, operands: &[&TensorSpec]) -> Inferred {
             one(Ok(TensorSpec::fixed(DType::I64, &[dims.len()])))
         }
         Op::Bind(symbols) => bind(symbols.len(), unary(operands)?),
+        Op::Random(op) => random(op, operands),
         Op::Collective(collective) => exchange(collective, operands),
         Op::If(branch) => control::branch(branch, operands),
         Op::Loop(turns) => control::turns(turns, operands),
@@ -90,6 +91,23 @@ fn infer_op(op: &Op, operands: &[&TensorSpec]) -> Inferred {
 fn bind(count: usize, x: &TensorSpec) -> Inferred {
     let expected = TensorSpec::fixed(DType::I64, &[count]);
     if *x == expected { Ok(Vec::new()) } else { Err(format!("it takes {expected}, not {x}")) }
+fn random(op: &Random, operands: &[&TensorSpec]) -> Inferred {
+    let state = match (op.distribution, operands) {
+        (Distribution::Integers, [state, low, high]) => {
+            let bound = TensorSpec::fixed(DType::I32, &[]);
+            if **low != bound || **high != bound {
+                return Err(format!("its bounds must be {bound}, not {low} and {high}"));
+            }
+            state
+        }
+        (Distribution::Normal | Distribution::Uniform | Distribution::FineUniform, [state]) => state,
+        _ => return Err(format!("it does not take {} operands", operands.len())),
+    };
+    let expected = TensorSpec::fixed(DType::U32, &[op.distribution.words()]);
+    if **state != expected {
+        return Err(format!("its state must be {expected}, not {state}"));
+    }
+    Ok(vec![TensorSpec::new(op.distribution.dtype(), Shape::ranked(op.dims.clone())), expected])
 }
 
 fn exchange(collective: &Collective, operands: &[&TensorSpec]) -> Inferred {

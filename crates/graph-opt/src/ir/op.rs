@@ -111,6 +111,9 @@ pub enum Op {
     /// Elements of an i64 vector as extents: `(x) -> ()`. From here on the symbols have these values. They are bound
     /// once in a graph, and again in each turn of a loop; what they are is known when the run has come here.
     Bind(Vec<Symbol>),
+    /// Random numbers, and the state from which the next ones follow: `(state) -> (values, state)`; integers are
+    /// `(state, low: i32, high: i32) -> (values, state)`, from low to before high.
+    Random(Random),
     /// Exchange with other ranks.
     Collective(Collective),
     /// One of two graphs, by a condition of rank 0: `(condition: bool, inputs of then..., inputs of otherwise...)`
@@ -512,6 +515,45 @@ pub struct Triangle {
     pub diagonal: i64,
 }
 
+/// Random numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Random {
+    /// How they are distributed, and from which engine they come.
+    pub distribution: Distribution,
+    /// Extents of the values.
+    pub dims: Vec<Dim>,
+}
+
+/// Distributions of random numbers, as the C++ standard library of GCC draws them from its engines. States are u32:
+/// one word of `minstd_rand0`; 624 words of `mt19937` and the position in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Distribution {
+    /// Around 0 with variance 1, f32, by the polar method from `minstd_rand0`.
+    Normal,
+    /// From 0 to before 1, f32, from `minstd_rand0`.
+    Uniform,
+    /// From 0 to before 1, f64 of two words of `mt19937` rounded to f32.
+    FineUniform,
+    /// Integers, i32, from `mt19937`.
+    Integers,
+}
+
+impl Distribution {
+    /// Words of the state.
+    pub fn words(self) -> usize {
+        match self {
+            Distribution::Normal | Distribution::Uniform => 1,
+            Distribution::FineUniform | Distribution::Integers => 625,
+        }
+    }
+
+    /// Element type of the values.
+    pub fn dtype(self) -> DType {
+        if self == Distribution::Integers { DType::I32 } else { DType::F32 }
+    }
+}
+
 /// Exchange with other ranks. Operands and results by kind: all kinds but these `(x) -> y`; `Send`
 /// `(x) -> ()`, `Receive` `() -> y`, `Barrier` `() -> ()`. Blocks lie along axis 0.
 #[derive(Debug, Clone, PartialEq)]
@@ -626,6 +668,7 @@ impl Op {
             Op::Triangle(_) => "triangle",
             Op::Extents(_) => "extents",
             Op::Bind(_) => "bind",
+            Op::Random(_) => "random",
             Op::Collective(_) => "collective",
             Op::If(_) => "if",
             Op::Loop(_) => "loop",
@@ -725,6 +768,10 @@ names!(Binary {
     SquaredDifference "squared_difference", Atan2 "atan2", Equal "equal", NotEqual "not_equal",
     Less "less", LessEqual "less_equal", Greater "greater", GreaterEqual "greater_equal", And "and",
     Or "or", Xor "xor",
+});
+
+names!(Distribution {
+    Normal "normal", Uniform "uniform", FineUniform "fine_uniform", Integers "integers",
 });
 
 names!(ReduceKind {

@@ -8,7 +8,7 @@ use mslite_tensor::{DType, Dim, Shape, TensorSpec};
 
 use super::data::Number;
 use super::scan::{Cursor, MAX_DEPTH, Scanned, is_word, quote, shown, split, unquote};
-use crate::ir::op::{Attribute, Packed, PadMode, Padding2d, ReduceKind, ScatterKind};
+use crate::ir::op::{Attribute, Distribution, Packed, PadMode, Padding2d, ReduceKind, ScatterKind};
 
 /// Most terms that the expressions of one extent may have before they are simplified.
 const MAX_TERMS: u64 = 4096;
@@ -115,6 +115,8 @@ fields! {
     f64, "a number", Number::print, <f64 as Number>::parse;
     DType, "an element type", DType::to_string, |text: &str| text.parse().ok();
     CollectiveOp, "a collective operation", CollectiveOp::to_string, |text: &str| text.parse().ok();
+    Distribution, "a distribution", |kind: &Distribution| kind.name().to_owned(),
+        |text: &str| Distribution::PLAIN.iter().copied().find(|kind| kind.name() == text);
     ReduceKind, "a reduction", |kind: &ReduceKind| kind.name().to_owned(),
         |text: &str| ReduceKind::PLAIN.iter().copied().find(|kind| kind.name() == text);
     Packed, "heads such as 4x24+96", Packed::to_string, packed;

@@ -7,7 +7,7 @@ use super::scan::{Cursor, Scanned, shown};
 use crate::Graph;
 use crate::ir::op::{
     AddNorm, ArgReduce, Attention, Binary, Collective, Conv2d, Cumulative, Gather, If, Loop, MatMul, Norm,
-    Op, Opaque, Pad, Pool2d, Reduce, Slice, Softmax, TopK, Triangle, Unary,
+    Op, Opaque, Pad, Pool2d, Random, Reduce, Slice, Softmax, TopK, Triangle, Unary,
 };
 use mslite_tensor::TensorSpec;
 
@@ -46,6 +46,7 @@ structs! {
     Gather { axis, batch_dims }
     TopK { k, axis, largest }
     Triangle { upper, diagonal }
+    Random { distribution, dims }
     Collective { op, size, ranks, receives }
 }
 
@@ -104,6 +105,7 @@ pub(crate) fn print(op: &Op) -> String {
         }
         Op::TopK(op) => op.write(&mut to),
         Op::Triangle(op) => op.write(&mut to),
+        Op::Random(op) => op.write(&mut to),
         Op::Collective(op) => op.write(&mut to),
         Op::Opaque(op) => {
             to.field("primitive", &op.primitive);
@@ -177,6 +179,7 @@ fn read_op(name: &str, from: &mut Reader, results: Option<&[TensorSpec]>) -> Sca
         "triangle" => Op::Triangle(Fields::read(from)?),
         "extents" => Op::Extents(from.field("dims")?),
         "bind" => Op::Bind(from.field("symbols")?),
+        "random" => Op::Random(Fields::read(from)?),
         "collective" => Op::Collective(Fields::read(from)?),
         "opaque" => Op::Opaque(Opaque {
             primitive: from.field("primitive")?,

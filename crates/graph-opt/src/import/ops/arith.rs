@@ -7,11 +7,12 @@ use crate::Result;
 use crate::import::call::{ATTRIBUTE, Call};
 use crate::import::item::Item;
 use crate::ir::ValueId;
-use crate::ir::op::{Binary, Op, ReduceKind, Unary};
+use crate::ir::op::{Binary, ReduceKind, Unary};
 
 /// `x` in a float type.
 pub(super) fn real(call: &mut Call, x: ValueId) -> Result<ValueId> {
-    if call.emit.dtype(x).is_float() { Ok(x) } else { call.emit.cast(x, DType::F32) }
+    let dtype = call.emit.dtype(x);
+    if dtype.is_float() || dtype.is_complex() { Ok(x) } else { call.emit.cast(x, DType::F32) }
 }
 
 /// `x - trunc(x)`
@@ -301,16 +302,6 @@ pub(in crate::import) fn sequence_mask(call: &mut Call) -> Result<ValueId> {
     let lengths = call.emit.cast(lengths, DType::I64)?;
     let lengths = call.emit.reshape(lengths, dims)?;
     call.emit.binary(Binary::Less, places, lengths)
-}
-
-/// The real part; of a real number, itself.
-pub(in crate::import) fn real_part(call: &mut Call) -> Result<ValueId> {
-    let x = call.tensor(0, "input")?;
-    match call.emit.dtype(x) {
-        DType::C64 => call.emit.op(Op::Cast(DType::F32), &[x]),
-        DType::C128 => call.emit.op(Op::Cast(DType::F64), &[x]),
-        _ => Ok(x),
-    }
 }
 
 /// Whether shapes and all elements are equal: a bool in the shape that the file states, `[]` or `[1]`.

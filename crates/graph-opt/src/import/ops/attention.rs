@@ -309,3 +309,50 @@ fn as_laid_out(
         _ => Ok(y),
     }
 }
+
+/// `(query, key, cos, sin, position_ids, cos_format=0) -> (query, key)`, both `[batch, length, heads * width]`; rows of the
+/// tables `[places, width]` by position. The format says how the tables are laid out: 0 and 2 whole rows per place, 1
+/// and 3 halves that are given once.
+pub(in crate::import) fn rotary_by_position(call: &mut Call) -> Result<Item> {
+    let (query, key) = (call.tensor(0, "query")?, call.tensor(1, "key")?);
+    let (cos, sin) = (call.tensor(2, "cos")?, call.tensor(3, "sin")?);
+    let positions = call.tensor(4, "position_ids")?;
+    let format = call.int_or(5, "cos_format", 0)?;
+    let dims = call.emit.dims(query)?;
+    let table = call.emit.dims(cos)?;
+    let ([batch, length, _], [places, width]) = (&dims[..], &table[..]) else { return opaque::lower(call) };
+    if format != 0 {
+        return opaque::lower(call);
+    }
+    let tokens = batch * length;
+    // One position for each place of the batch, or for each batch entry with one new place; if the tables have a row for
+    // each token, they are in order.
+    let in_order = *places == tokens && positions_count(call, positions)? != tokens;
+    let shape = vec![batch.clone(), length.clone(), Dim::from(1), width.clone()];
+    let mut rows = [cos, sin];
+    for table in &mut rows {
+        let taken = match in_order {
+            true => *table,
+            false => {
+                let flat = super::scatter::flattened(call, positions)?;
+                call.emit.op(Op::Gather(crate::ir::op::Gather { axis: 0, batch_dims: 0 }), &[*table, flat])?
+            }
+        };
+        *table = call.emit.reshape(taken, shape.clone())?;
+    }
+    let mut turned = Vec::new();
+    for x in [query, key] {
+        let dims = call.emit.dims(x)?;
+        let heads = dims[2].floor_div(width);
+        let split = vec![batch.clone(), length.clone(), heads, width.clone()];
+        let apart = call.emit.reshape(x, split)?;
+        call.args = vec![Item::Tensor(apart), Item::Tensor(rows[0]), Item::Tensor(rows[1])];
+        let y = rotary(call)?;
+        turned.push(call.emit.reshape(y, dims)?);
+    }
+    Ok(Item::tensors(turned))
+}
+
+fn positions_count(call: &Call, positions: ValueId) -> Result<Dim> {
+    Ok(crate::import::emit::product(&call.emit.dims(positions)?))
+}

@@ -225,7 +225,7 @@ fn rank(call: &mut Call, name: &str) -> Result<usize> {
     call.to_usize(rank, name)
 }
 
-fn reduction(call: &mut Call) -> Result<Reduction> {
+pub(super) fn reduction(call: &mut Call) -> Result<Reduction> {
     match call.attribute("op") {
         None => Ok(Reduction::Sum),
         Some(Item::Text(op)) => {

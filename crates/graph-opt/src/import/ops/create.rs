@@ -158,15 +158,34 @@ fn spaced(call: &mut Call, start: f64, step: f64, count: usize, dtype: DType) ->
 
 /// `(start, stop, num)`
 pub(in crate::import) fn lin_space(call: &mut Call) -> Result<ValueId> {
-    let (start, stop) = (call.float_or(0, "start", 0.0)?, call.float_or(1, "stop", 0.0)?);
     let count = call.required_int(2, "num")?;
     let count = call.to_usize(count, "num")?;
+    let (start, stop) = match (call.float_or(0, "start", 0.0), call.float_or(1, "stop", 0.0)) {
+        (Ok(start), Ok(stop)) => (start, stop),
+        _ => return spaced_between(call, count),
+    };
     let dtype = match call.args.first() {
         Some(Item::Tensor(x)) => call.emit.dtype(*x),
         _ => DType::F32,
     };
     let step = if count > 1 { (stop - start) / (count - 1) as f64 } else { 0.0 };
     spaced(call, start, step, count, dtype)
+}
+
+/// So many numbers between two that are computed.
+fn spaced_between(call: &mut Call, count: usize) -> Result<ValueId> {
+    let (start, stop) = (call.tensor(0, "start")?, call.tensor(1, "stop")?);
+    let dtype = call.emit.dtype(start);
+    let stop = call.emit.cast(stop, dtype)?;
+    let steps = call.emit.scalar(count.saturating_sub(1).max(1) as f64, dtype)?;
+    let length = call.emit.binary(Binary::Sub, stop, start)?;
+    let step = call.emit.binary(Binary::Div, length, steps)?;
+    let (start, step) =
+        (call.emit.reshape(start, vec![Dim::from(1)])?, call.emit.reshape(step, vec![Dim::from(1)])?);
+    let counter = counter(call, Dim::from(count))?;
+    let counter = call.emit.cast(counter, dtype)?;
+    let scaled = call.emit.binary(Binary::Mul, counter, step)?;
+    call.emit.binary(Binary::Add, start, scaled)
 }
 
 /// `(input, size, dtype=None)`: of the type of another tensor, with 0 or 1 everywhere; memory that is not set is 0.

@@ -320,3 +320,70 @@ fn mixed(call: &mut Call, a: ValueId, b: ValueId, part: ValueId) -> Result<Value
     let moved = call.emit.binary(Binary::Mul, apart, part)?;
     call.emit.binary(Binary::Add, a, moved)
 }
+
+/// `(features [n, c, h, w], rois [m, 5] as owner, x0, y0, x1, y1) -> [m, c, ph, pw]`: means of samples at equal
+/// distances in each part of a box.
+pub(in crate::import) fn roi_align(call: &mut Call) -> Result<Item> {
+    let (x, boxes) = (call.tensor(0, "features")?, call.tensor(1, "rois")?);
+    let (high, wide) =
+        (call.required_int(ATTRIBUTE, "pooled_height")?, call.required_int(ATTRIBUTE, "pooled_width")?);
+    let (scale, samples) =
+        (call.float_or(ATTRIBUTE, "spatial_scale", 1.0)?, call.int_or(ATTRIBUTE, "sample_num", 2)?);
+    let shifts = call.int_or(ATTRIBUTE, "roi_end_mode", 1)? == 1;
+    if samples <= 0 {
+        return super::opaque::lower(call);
+    }
+    let dtype = call.emit.dtype(x);
+    let x = call.emit.cast(x, DType::F32)?;
+    let x = call.emit.transpose(x, vec![0, 2, 3, 1])?;
+    let dims = call.emit.dims(x)?;
+    let boxes = call.emit.cast(boxes, DType::F32)?;
+    let c = columns(call, boxes, 5)?;
+    let count = call.emit.dims(boxes)?[0].clone();
+    let owner = call.emit.reshape(c[0], vec![count.clone()])?;
+    let mut places = Vec::new();
+    let mut valid = Vec::new();
+    for (axis, [near, far], parts) in [(1, [c[2], c[4]], high), (2, [c[1], c[3]], wide)] {
+        let at = sample_places(call, [near, far], parts.saturating_mul(samples), scale, shifts)?;
+        let above = call.emit.with_scalar(Binary::GreaterEqual, at, -1.0)?;
+        let extent = call.emit.dim(&dims[axis], DType::F32)?;
+        let below = call.emit.binary(Binary::LessEqual, at, extent)?;
+        valid.push(call.emit.binary(Binary::And, above, below)?);
+        let at = call.emit.with_scalar(Binary::Maximum, at, 0.0)?;
+        let last = call.emit.dim(&(&dims[axis] - &Dim::from(1)), DType::F32)?;
+        places.push(call.emit.binary(Binary::Minimum, at, last)?);
+    }
+    let y = blended(call, x, owner, places[0], places[1])?;
+    let inside = grid(call, Binary::And, valid[0], valid[1])?;
+    let inside = super::index::rows(call, inside)?;
+    let zero = call.emit.scalar(0.0, DType::F32)?;
+    let y = call.emit.select(inside, y, zero)?;
+    let each = Dim::from(samples);
+    let parts = vec![count, Dim::from(high), each.clone(), Dim::from(wide), each, dims[3].clone()];
+    let y = call.emit.reshape(y, parts)?;
+    let y = call.emit.reduce(ReduceKind::Mean, y, vec![2, 4], false)?;
+    let y = call.emit.transpose(y, vec![0, 3, 1, 2])?;
+    call.emit.cast(y, dtype).map(Item::Tensor)
+}
+
+/// `count` places in the middle of equal parts between two ends, in pixels of the features. The far end lies one pixel
+/// further if `shifts`; else no box is narrower than one pixel of the features.
+fn sample_places(
+    call: &mut Call,
+    [near, far]: [ValueId; 2],
+    count: i64,
+    scale: f64,
+    shifts: bool,
+) -> Result<ValueId> {
+    let far = if shifts { call.emit.with_scalar(Binary::Add, far, 1.0)? } else { far };
+    let (near, far) =
+        (call.emit.with_scalar(Binary::Mul, near, scale)?, call.emit.with_scalar(Binary::Mul, far, scale)?);
+    let length = call.emit.binary(Binary::Sub, far, near)?;
+    let length = if shifts { length } else { call.emit.with_scalar(Binary::Maximum, length, 1.0)? };
+    let step = call.emit.with_scalar(Binary::Div, length, count as f64)?;
+    let counter = super::create::counter(call, Dim::from(count))?;
+    let counter = call.emit.cast(counter, DType::F32)?;
+    let middle = call.emit.with_scalar(Binary::Add, counter, 0.5)?;
+    let along = call.emit.binary(Binary::Mul, step, middle)?;
+    call.emit.binary(Binary::Add, near, along)
+}

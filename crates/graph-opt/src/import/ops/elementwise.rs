@@ -8,7 +8,16 @@ use crate::ir::op::{Binary, Unary};
 
 pub(in crate::import) fn unary(call: &mut Call, f: Unary) -> Result<ValueId> {
     let x = call.tensor(0, "input")?;
-    call.emit.unary(f, x)
+    let y = call.emit.unary(f, x)?;
+    as_stated(call, y)
+}
+
+/// In the type that the file states: some functions of integers are computed in floats and cut off.
+fn as_stated(call: &mut Call, y: ValueId) -> Result<ValueId> {
+    match call.stated_dtype(0) {
+        Some(dtype) => call.emit.cast(y, dtype),
+        None => Ok(y),
+    }
 }
 
 pub(in crate::import) fn binary(call: &mut Call, f: Binary) -> Result<ValueId> {
@@ -297,6 +306,9 @@ pub(in crate::import) fn acosh(call: &mut Call) -> Result<ValueId> {
 /// `log(x + sqrt(x^2 + 1))`, for negative x by symmetry.
 pub(in crate::import) fn asinh(call: &mut Call) -> Result<ValueId> {
     let x = call.tensor(0, "input")?;
+    if call.emit.dtype(x).is_complex() {
+        return inverse_hyperbolic(call, 1.0);
+    }
     let sign = call.emit.unary(Unary::Sign, x)?;
     let magnitude = call.emit.unary(Unary::Abs, x)?;
     call.args = vec![Item::Tensor(magnitude)];
@@ -306,10 +318,25 @@ pub(in crate::import) fn asinh(call: &mut Call) -> Result<ValueId> {
 
 fn inverse_hyperbolic(call: &mut Call, offset: f64) -> Result<ValueId> {
     let x = call.tensor(0, "input")?;
+    if call.emit.dtype(x).is_complex() && offset < 0.0 {
+        return complex_acosh(call, x);
+    }
     let square = call.emit.unary(Unary::Square, x)?;
     let moved = call.emit.with_scalar(Binary::Add, square, offset)?;
     let root = call.emit.unary(Unary::Sqrt, moved)?;
     let sum = call.emit.binary(Binary::Add, x, root)?;
+    call.emit.unary(Unary::Log, sum)
+}
+
+/// `log(x + sqrt(x + 1) * sqrt(x - 1))`, the branch with a positive real part.
+fn complex_acosh(call: &mut Call, x: ValueId) -> Result<ValueId> {
+    let mut roots = Vec::new();
+    for offset in [1.0, -1.0] {
+        let moved = call.emit.with_scalar(Binary::Add, x, offset)?;
+        roots.push(call.emit.unary(Unary::Sqrt, moved)?);
+    }
+    let product = call.emit.binary(Binary::Mul, roots[0], roots[1])?;
+    let sum = call.emit.binary(Binary::Add, x, product)?;
     call.emit.unary(Unary::Log, sum)
 }
 

@@ -1,13 +1,12 @@
 use mslite_tensor::Dim;
 
 use super::elementwise::activated;
-use super::opaque;
 use crate::Result;
 use crate::import::call::{ATTRIBUTE, Call};
 use crate::import::emit::product;
 use crate::import::item::Item;
 use crate::ir::ValueId;
-use crate::ir::op::{Binary, MatMul, Op, Unary};
+use crate::ir::op::{Binary, MatMul, Op};
 
 /// `(input, mat2, transpose_a=False, transpose_b=False)`
 pub(in crate::import) fn matmul(call: &mut Call) -> Result<ValueId> {
@@ -116,80 +115,4 @@ pub(in crate::import) fn addmm(call: &mut Call) -> Result<ValueId> {
         input = call.emit.with_scalar(Binary::Mul, input, beta)?;
     }
     call.emit.binary(Binary::Add, input, product)
-}
-
-/// Longest sequence that is unrolled.
-const MAX_STEPS: usize = 256;
-
-/// `(x [time, batch, in], h, c, packed weights) -> (y, h, c, ...)`; one layer in one direction is unrolled.
-pub(in crate::import) fn lstm(call: &mut Call) -> Result<Item> {
-    let plain = call.int_or(ATTRIBUTE, "num_layers", 1)? == 1
-        && !call.flag(ATTRIBUTE, "bidirectional")?
-        && call.int_or(ATTRIBUTE, "proj_size", 0)? == 0;
-    let x = call.tensor(0, "x")?;
-    let dims = call.emit.dims(x)?;
-    match (dims.first().and_then(Dim::as_usize), dims.len()) {
-        (Some(steps), 3) if plain && (1..=MAX_STEPS).contains(&steps) => unrolled_lstm(call, x, steps),
-        _ => opaque::lower(call),
-    }
-}
-
-fn unrolled_lstm(call: &mut Call, x: ValueId, steps: usize) -> Result<Item> {
-    let input = Dim::from(call.int_or(ATTRIBUTE, "input_size", 0)?);
-    let hidden = Dim::from(call.int_or(ATTRIBUTE, "hidden_size", 0)?);
-    let batch = call.emit.dims(x)?[1].clone();
-    let state = |call: &mut Call, position, name: &str| {
-        let x = call.tensor(position, name)?;
-        call.emit.reshape(x, vec![batch.clone(), hidden.clone()])
-    };
-    let (mut h, mut c) = (state(call, 1, "h")?, state(call, 2, "c")?);
-    let packed = call.tensor(3, "weights")?;
-    let count = product(&call.emit.dims(packed)?);
-    let packed = call.emit.reshape(packed, vec![count])?;
-    let gates = &Dim::from(4) * &hidden;
-    let part = |call: &mut Call, start: Dim, columns: &Dim| {
-        let part = call.emit.narrow(packed, 0, start, &gates * columns)?;
-        call.emit.reshape(part, vec![gates.clone(), columns.clone()])
-    };
-    let from_input = part(call, Dim::from(0), &input)?;
-    let from_hidden = part(call, &gates * &input, &hidden)?;
-    let times = |call: &mut Call, x: ValueId, weight: ValueId| {
-        call.emit.op(Op::MatMul(MatMul { transpose_b: true, ..MatMul::default() }), &[x, weight])
-    };
-    let mut projected = times(call, x, from_input)?;
-    if call.flag(ATTRIBUTE, "has_bias")? {
-        let start = &gates * &(&input + &hidden);
-        let bias = call.emit.narrow(packed, 0, start, gates.clone())?;
-        projected = call.emit.binary(Binary::Add, projected, bias)?;
-    }
-    let mut outputs = Vec::with_capacity(steps);
-    for step in 0..steps {
-        let now = call.emit.narrow(projected, 0, Dim::from(step), Dim::from(1))?;
-        let now = call.emit.reshape(now, vec![batch.clone(), gates.clone()])?;
-        let recurrent = times(call, h, from_hidden)?;
-        let sum = call.emit.binary(Binary::Add, now, recurrent)?;
-        (h, c) = lstm_step(call, sum, c, &hidden)?;
-        outputs.push(call.emit.reshape(h, vec![Dim::from(1), batch.clone(), hidden.clone()])?);
-    }
-    let y = call.emit.concat(&outputs, 0)?;
-    let last = vec![Dim::from(1), batch.clone(), hidden.clone()];
-    let (h, c) = (call.emit.reshape(h, last.clone())?, call.emit.reshape(c, last)?);
-    Ok(Item::tuple([Item::Tensor(y), Item::Tensor(h), Item::Tensor(c), Item::UNMADE, Item::UNMADE]))
-}
-
-/// One step from the sums of the gates, in the order input, forget, cell, output.
-fn lstm_step(call: &mut Call, sum: ValueId, c: ValueId, hidden: &Dim) -> Result<(ValueId, ValueId)> {
-    let mut gates = [sum; 4];
-    let functions = [Unary::Sigmoid, Unary::Sigmoid, Unary::Tanh, Unary::Sigmoid];
-    for (i, (gate, f)) in gates.iter_mut().zip(functions).enumerate() {
-        let start = Dim::from(i);
-        let part = call.emit.narrow(sum, 1, &start * hidden, hidden.clone())?;
-        *gate = call.emit.unary(f, part)?;
-    }
-    let [i, f, g, o] = gates;
-    let kept = call.emit.binary(Binary::Mul, f, c)?;
-    let added = call.emit.binary(Binary::Mul, i, g)?;
-    let c = call.emit.binary(Binary::Add, kept, added)?;
-    let shown = call.emit.unary(Unary::Tanh, c)?;
-    Ok((call.emit.binary(Binary::Mul, o, shown)?, c))
 }

@@ -18,6 +18,8 @@ pub(in crate::import) fn layer_norm(call: &mut Call) -> Result<Item> {
     let (gamma, beta) = (call.tensor_opt(1, "gamma")?, call.tensor_opt(2, "beta")?);
     let y = normalised(call, x, axis, epsilon, gamma, beta)?;
     let (mean, variance) = statistics(call, x, axis)?;
+    let mean = as_stated(call, mean, 1)?;
+    let variance = as_stated(call, variance, 2)?;
     Ok(Item::tuple([Item::Tensor(y), mean, variance]))
 }
 
@@ -60,6 +62,14 @@ fn normalised(
     };
     let (gamma, beta) = (call.emit.cast(gamma, dtype)?, call.emit.cast(beta, dtype)?);
     call.emit.op(op, &[x, gamma, beta])
+}
+
+/// A statistic in the type that the file states.
+fn as_stated(call: &mut Call, item: Item, result: usize) -> Result<Item> {
+    match (item, call.stated_dtype(result)) {
+        (Item::Tensor(x), Some(dtype)) => call.emit.cast(x, dtype).map(Item::Tensor),
+        (item, _) => Ok(item),
+    }
 }
 
 /// Mean and variance over the axes from `axis` on, as far as they are used.
