@@ -10,6 +10,9 @@ use super::ops::{
     diagonal, elementwise, exchange, halo, index, inplace, linear, loss, moe, norm, pool, products, quant,
     random, recurrent, reduce, resize, sample, scalar, scatter, sequence, shape, slice, solve, space, state,
     stats,
+    diagonal, elementwise, exchange, halo, index, inplace, linear, loss, matrix, moe, norm, pool, products,
+    quant, random, recurrent, reduce, resize, sample, scalar, scatter, shape, slice, solve, space, special,
+    state, stats, various,
 };
 use crate::Result;
 use crate::ir::ValueId;
@@ -452,6 +455,34 @@ const TABLE: &[(&str, Lowering)] = &[
     ("SparseSegmentMeanWithNumSegments", C(count::sparse_segments)),
     ("SparseSegmentSqrtNWithNumSegments", C(count::sparse_segments)),
     ("InvertPermutation", C(count::inverted_permutation)),
+
+    // Matrices and diagonals.
+    ("DiagPart", V(matrix::diagonal_part)), ("DiagExt", C(matrix::diagonal_ext)),
+    ("MatrixDiag", C(matrix::from_diagonals)), ("MatrixDiagV3", C(matrix::from_diagonals)),
+    ("MatrixDiagPart", C(matrix::to_diagonals)), ("MatrixDiagPartV3", C(matrix::to_diagonals)),
+    ("MatrixSetDiag", C(matrix::with_diagonals)), ("MatrixSetDiagV3", C(matrix::with_diagonals)),
+
+    // Special functions.
+    ("Lgamma", V(special::log_gamma)), ("Mvlgamma", V(special::multivariate_log_gamma)),
+    ("Digamma", V(special::digamma)), ("BesselI0", V(special::bessel)), ("BesselI0e", V(special::bessel)),
+    ("BesselI1", V(special::bessel)), ("BesselI1e", V(special::bessel)), ("BesselJ0", V(special::bessel)),
+    ("BesselJ1", V(special::bessel)), ("BesselK0", V(special::bessel)), ("BesselK0e", V(special::bessel)),
+    ("BesselK1", V(special::bessel)), ("BesselK1e", V(special::bessel)),
+
+    // Various.
+    ("LogSpace", V(various::log_space)), ("Renorm", V(various::renorm)),
+    ("CumulativeLogsumexp", V(various::log_running_sum)), ("Pdist", C(various::pair_distances)),
+    ("UpperBound", V(various::bound)), ("LowerBound", V(various::bound)), ("Gcd", V(various::common_divisor)),
+    ("Lcm", V(various::common_multiple)), ("PopulationCount", V(various::population_count)),
+    ("UnravelIndex", C(various::unravel)), ("MaxUnpool2D", C(various::unpooled)),
+    ("MaxUnpool3D", C(various::unpooled)), ("DataFormatDimMap", V(various::format_map)),
+    ("DataFormatVecPermute", V(various::format_map)), ("ROIAlign", C(detection::roi_align)),
+    ("ApplyRotaryPosEmb", C(attention::rotary_by_position)),
+    ("FusedInferAttentionScore", C(attention::fused_infer_attention)), ("MoeInitRouting", C(moe::init_routing)),
+    ("MoeComputeExpertTokens", V(moe::expert_tokens)), ("MoeFinalizeRouting", V(moe::finalize_routing)),
+    ("FFN", C(moe::feed_forward)), ("FFNExt", C(moe::feed_forward)), ("Quant", C(quant::by_numbers)),
+    ("AntiQuant", V(quant::restored)), ("MatmulAllReduceAddRmsNorm", C(exchange::matmul_all_reduce_norm)),
+    ("AllGatherMatmul", C(exchange::all_gather_matmul)), ("MatmulReduceScatter", C(exchange::matmul_reduce_scatter)),
 
     // More writes.
     ("ReshapeAndCache", Wa(&[2, 3], cache::reshape_and_cache)), ("KVCacheScatterUpdate", W(cache::scatter_update)),

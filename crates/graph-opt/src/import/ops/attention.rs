@@ -3,9 +3,10 @@ use mslite_tensor::{DType, Dim};
 use super::opaque;
 use crate::Result;
 use crate::import::call::Call;
+use crate::import::emit::product;
 use crate::import::item::Item;
 use crate::ir::ValueId;
-use crate::ir::op::{Attention, Binary, MatMul, Op, Softmax, Triangle, Unary};
+use crate::ir::op::{Attention, Binary, Gather, MatMul, Op, Softmax, Triangle, Unary};
 
 /// Names of layouts by number.
 const LAYOUTS: &[&str] = &["BSH", "BNSD", "SBH", "BSND"];
@@ -310,49 +311,77 @@ fn as_laid_out(
     }
 }
 
-/// `(query, key, cos, sin, position_ids, cos_format=0) -> (query, key)`, both `[batch, length, heads * width]`; rows of the
-/// tables `[places, width]` by position. The format says how the tables are laid out: 0 and 2 whole rows per place, 1
-/// and 3 halves that are given once.
+/// `(query, key, cos, sin, position_ids, cos_format=0) -> (query, key)`, both `[batch, length, heads * width]`. In formats
+/// 0 and 1 rows of the tables are chosen by position: one for each place, or for each place of each batch entry; in
+/// formats 2 and 3 each place of each batch entry has a row. In odd formats neighbours are turned, else halves.
 pub(in crate::import) fn rotary_by_position(call: &mut Call) -> Result<Item> {
     let (query, key) = (call.tensor(0, "query")?, call.tensor(1, "key")?);
     let (cos, sin) = (call.tensor(2, "cos")?, call.tensor(3, "sin")?);
     let positions = call.tensor(4, "position_ids")?;
     let format = call.int_or(5, "cos_format", 0)?;
-    let dims = call.emit.dims(query)?;
-    let table = call.emit.dims(cos)?;
-    let ([batch, length, _], [places, width]) = (&dims[..], &table[..]) else { return opaque::lower(call) };
-    if format != 0 {
-        return opaque::lower(call);
-    }
-    let tokens = batch * length;
-    // One position for each place of the batch, or for each batch entry with one new place; if the tables have a row for
-    // each token, they are in order.
-    let in_order = *places == tokens && positions_count(call, positions)? != tokens;
-    let shape = vec![batch.clone(), length.clone(), Dim::from(1), width.clone()];
+    let (dims, table) = (call.emit.dims(query)?, call.emit.dims(cos)?);
+    let ([batch, length, _], Some(width)) = (&dims[..], table.last()) else { return opaque::lower(call) };
+    let count = product(&call.emit.dims(positions)?);
+    let (one, whole) = (Dim::from(1), batch * length);
+    let lead = match format {
+        2 | 3 => [batch.clone(), length.clone()],
+        0 | 1 if count == whole => [batch.clone(), length.clone()],
+        0 | 1 if count == *length => [one.clone(), length.clone()],
+        _ => return opaque::lower(call),
+    };
     let mut rows = [cos, sin];
     for table in &mut rows {
-        let taken = match in_order {
-            true => *table,
-            false => {
-                let flat = super::scatter::flattened(call, positions)?;
-                call.emit.op(Op::Gather(crate::ir::op::Gather { axis: 0, batch_dims: 0 }), &[*table, flat])?
-            }
-        };
-        *table = call.emit.reshape(taken, shape.clone())?;
+        if format < 2 {
+            let at = super::scatter::flattened(call, positions)?;
+            *table = call.emit.op(Op::Gather(Gather { axis: 0, batch_dims: 0 }), &[*table, at])?;
+        }
+        let shape = vec![lead[0].clone(), lead[1].clone(), one.clone(), width.clone()];
+        *table = call.emit.reshape(*table, shape)?;
     }
     let mut turned = Vec::new();
     for x in [query, key] {
         let dims = call.emit.dims(x)?;
         let heads = dims[2].floor_div(width);
-        let split = vec![batch.clone(), length.clone(), heads, width.clone()];
-        let apart = call.emit.reshape(x, split)?;
-        call.args = vec![Item::Tensor(apart), Item::Tensor(rows[0]), Item::Tensor(rows[1])];
+        let apart = call.emit.reshape(x, vec![batch.clone(), length.clone(), heads, width.clone()])?;
+        let rows = rows.map(|table| call.emit.cast(table, call.emit.dtype(x)));
+        let [cos, sin] = rows;
+        let mode = Item::Int(Dim::from(format % 2));
+        call.args = vec![Item::Tensor(apart), Item::Tensor(cos?), Item::Tensor(sin?), mode];
         let y = rotary(call)?;
         turned.push(call.emit.reshape(y, dims)?);
     }
     Ok(Item::tensors(turned))
 }
 
-fn positions_count(call: &Call, positions: ValueId) -> Result<Dim> {
-    Ok(crate::import::emit::product(&call.emit.dims(positions)?))
+/// `(query, key, value, pse_shift, attn_mask, actual_seq_lengths, actual_seq_lengths_kv, ..., num_heads, scale_value,
+/// pre_tokens, next_tokens, input_layout, num_key_value_heads, sparse_mode, ...) -> (attention, ..)`; keys and values are
+/// tuples of one.
+pub(in crate::import) fn fused_infer_attention(call: &mut Call) -> Result<Item> {
+    for position in 1..3 {
+        if let Some(Item::Tuple(items)) = call.args.get(position)
+            && let [item] = &items[..]
+        {
+            call.args[position] = item.clone();
+        }
+    }
+    if (5..24).any(|position| call.arg(position, "").is_some()) || call.uses(1) {
+        return opaque::lower(call);
+    }
+    let heads = call.required_int(24, "num_heads")?;
+    let layout = call.choice(28, "input_layout", LAYOUTS, 0)?;
+    let heads = split_heads(call, layout, heads)?;
+    let mode = call.int_or(30, "sparse_mode", 0)?;
+    let mask = call.tensor_opt(4, "attn_mask")?;
+    let limits = (call.int_or(26, "pre_tokens", FAR)?, call.int_or(27, "next_tokens", FAR)?);
+    let mask = match (mask, mode) {
+        (Some(mask), 0) => band(call, &heads, mask, limits).map(Some)?,
+        (mask, mode) => match sparse_mask(call, &heads, mask, mode, limits)? {
+            Some(mask) => mask,
+            None => return opaque::lower(call),
+        },
+    };
+    let options =
+        Options { shift: call.tensor_opt(3, "pse_shift")?, mask, scale: call.float_or(25, "scale_value", 1.0)? };
+    let y = attention(call, &heads, &options)?;
+    Ok(Item::tuple([Item::Tensor(y), Item::UNMADE]))
 }

@@ -200,7 +200,11 @@ pub(super) fn collective(
 ) -> Result<Collective> {
     let group = match call.attribute("group") {
         Some(Item::Text(group)) => group,
-        _ => return Err(call.invalid("group is missing")),
+        // Products that are followed by an exchange have it among their arguments.
+        _ => match call.args.iter().find(|item| matches!(item, Item::Text(_))) {
+            Some(Item::Text(group)) => group.clone(),
+            _ => return Err(call.invalid("group is missing")),
+        },
     };
     let ranks = ranks(call)?;
     let stated = call.int(ATTRIBUTE, "rank_size")?.filter(|&n| n > 0);

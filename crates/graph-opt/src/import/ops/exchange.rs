@@ -1,6 +1,6 @@
 //! Exchanges of various lengths among all ranks of a group.
 
-use mslite_collective::{CollectiveKind, is_world_group};
+use mslite_collective::{CollectiveKind, Reduction, is_world_group};
 use mslite_tensor::{Dim, Shape, TensorSpec};
 
 use super::collective::{collective, reduction};
@@ -9,7 +9,7 @@ use crate::Result;
 use crate::import::call::{ATTRIBUTE, Call};
 use crate::import::item::Item;
 use crate::ir::ValueId;
-use crate::ir::op::{Collective, Op, Pad, PadMode};
+use crate::ir::op::{Binary, Collective, MatMul, Norm, Op, Pad, PadMode};
 
 /// What goes to, or comes from, another rank.
 struct Message<T> {
@@ -177,4 +177,63 @@ pub(in crate::import) fn reduce_scatter_v(call: &mut Call) -> Result<Item> {
     let op = Collective { size: Some(counts.len()), ..collective(call, kind, None)? };
     let y = call.emit.op(Op::Collective(op), &[x])?;
     call.emit.narrow(y, 0, Dim::from(0), Dim::from(count)).map(Item::Tensor)
+}
+
+/// `(x1, x2, bias, residual, gamma, epsilon, group, reduce_op, ...) -> (normed, sum)`: a product that is added up among ranks,
+/// the residual added, and normalised.
+pub(in crate::import) fn matmul_all_reduce_norm(call: &mut Call) -> Result<Item> {
+    let (a, b) = (call.tensor(0, "x1")?, call.tensor(1, "x2")?);
+    let mut y = call.emit.op(Op::MatMul(MatMul::default()), &[a, b])?;
+    if let Some(bias) = call.tensor_of(2, "bias", call.emit.dtype(y))? {
+        y = call.emit.binary(Binary::Add, y, bias)?;
+    }
+    let op = collective(call, CollectiveKind::AllReduce(Reduction::Sum), None)?;
+    let y = call.emit.op(Op::Collective(op), &[y])?;
+    let (residual, gamma) = (call.tensor(3, "residual")?, call.tensor(4, "gamma")?);
+    let sum = call.emit.binary(Binary::Add, y, residual)?;
+    let epsilon = call.float_or(5, "epsilon", 1e-6)?;
+    let axis = call.emit.axis(-1, call.emit.rank(sum)?)?;
+    let normed = call.emit.op(Op::RmsNorm(Norm { axis, epsilon }), &[sum, gamma])?;
+    Ok(Item::tensors([normed, sum]))
+}
+
+/// The product of two matrices that are transposed on demand, with a bias.
+fn product(call: &mut Call, a: ValueId, transposes: [usize; 2], bias: usize) -> Result<ValueId> {
+    let b = call.tensor(1, "x2")?;
+    let (transpose_a, transpose_b) =
+        (call.flag(transposes[0], "trans_input")?, call.flag(transposes[1], "trans_x2")?);
+    let op = Op::MatMul(MatMul { transpose_a, transpose_b, ..MatMul::default() });
+    let y = call.emit.op(op, &[a, b])?;
+    match call.tensor_of(bias, "bias", call.emit.dtype(y))? {
+        Some(bias) => call.emit.binary(Binary::Add, y, bias),
+        None => Ok(y),
+    }
+}
+
+/// The group of this many ranks.
+fn sized(call: &mut Call, kind: CollectiveKind, position: usize) -> Result<Op> {
+    let size = call.required_int(position, "world_size")?;
+    let size = Some(call.to_usize(size, "world_size")?);
+    Ok(Op::Collective(Collective { size, ..collective(call, kind, None)? }))
+}
+
+/// `(input, x2, group, world_size, bias=None, gather_index=0, gather_output=True, comm_turn=0, trans_input=False,
+/// trans_x2=False) -> (product, gathered)`
+pub(in crate::import) fn all_gather_matmul(call: &mut Call) -> Result<Item> {
+    if call.int_or(5, "gather_index", 0)? != 0 || call.flag(8, "trans_input")? {
+        return opaque::lower(call);
+    }
+    let x = call.tensor(0, "input")?;
+    let op = sized(call, CollectiveKind::AllGather, 3)?;
+    let all = call.emit.op(op, &[x])?;
+    let y = product(call, all, [8, 9], 4)?;
+    Ok(Item::tensors([y, all]))
+}
+
+/// `(input, x2, group, world_size, reduce_op=sum, bias=None, comm_turn=0, trans_input=False, trans_x2=False)`
+pub(in crate::import) fn matmul_reduce_scatter(call: &mut Call) -> Result<Item> {
+    let x = call.tensor(0, "input")?;
+    let y = product(call, x, [7, 8], 5)?;
+    let op = sized(call, CollectiveKind::ReduceScatter(Reduction::Sum), 3)?;
+    call.emit.op(op, &[y]).map(Item::Tensor)
 }

@@ -4,7 +4,7 @@ use mslite_tensor::{DType, Dim};
 
 use super::opaque;
 use crate::Result;
-use crate::import::call::Call;
+use crate::import::call::{ATTRIBUTE, Call};
 use crate::import::item::Item;
 use crate::ir::ValueId;
 use crate::ir::op::{Binary, MatMul, Op, ReduceKind, Unary};
@@ -141,4 +141,38 @@ fn product(call: &mut Call, places: &Places) -> Result<Item> {
         y = call.emit.binary(Binary::Add, y, bias)?;
     }
     call.emit.cast(y, dtype).map(Item::Tensor)
+}
+
+/// `(x)`: `round(x * scale + offset)` with numbers as attributes.
+pub(in crate::import) fn by_numbers(call: &mut Call) -> Result<Item> {
+    let (scale, offset) = (call.float_or(ATTRIBUTE, "scale", 1.0)?, call.float_or(ATTRIBUTE, "offset", 0.0)?);
+    let scale = if call.flag(ATTRIBUTE, "sqrt_mode")? { scale * scale } else { scale };
+    let f = match call.choice(ATTRIBUTE, "round_mode", &["Round", "Floor", "Ceil", "Trunc"], 0)? {
+        0 => Unary::Round,
+        1 => Unary::Floor,
+        2 => Unary::Ceil,
+        _ => Unary::Trunc,
+    };
+    let x = call.tensor(0, "x")?;
+    let x = call.emit.cast(x, DType::F32)?;
+    let x = call.emit.with_scalar(Binary::Mul, x, scale)?;
+    let x = call.emit.with_scalar(Binary::Add, x, offset)?;
+    let x = call.emit.unary(f, x)?;
+    narrowed(call, x).map(Item::Tensor)
+}
+
+/// `(x, scale, offset)`: `(x + offset) * scale`, by the square of the scale in `sqrt_mode`.
+pub(in crate::import) fn restored(call: &mut Call) -> Result<ValueId> {
+    let x = call.tensor(0, "x")?;
+    let dtype = call.dtype(ATTRIBUTE, "dtype")?.or(call.stated_dtype(0)).unwrap_or(DType::F16);
+    let twice = call.flag(ATTRIBUTE, "sqrt_mode")?;
+    let mut x = call.emit.cast(x, DType::F32)?;
+    if let Some(offset) = call.tensor_of(2, "offset", DType::F32)? {
+        x = call.emit.binary(Binary::Add, x, offset)?;
+    }
+    let scale = call.tensor_of(1, "scale", DType::F32)?.ok_or_else(|| call.invalid("scale is missing"))?;
+    for _ in 0..=usize::from(twice) {
+        x = call.emit.binary(Binary::Mul, x, scale)?;
+    }
+    call.emit.cast(x, dtype)
 }
