@@ -6,11 +6,11 @@ use common::{apply, noise, tensor};
 use mslite_backend_cpu::evaluate;
 use mslite_graph_opt::Op;
 use mslite_graph_opt::ir::op::{
-    ArgReduce, Binary, Conv2d, Cumulative, Gather, MatMul, Norm, Pad, PadMode, Padding2d, Pool2d, Reduce,
-    ReduceKind, ScatterKind, Slice, Softmax, TopK, Triangle, Unary,
+    ArgReduce, Binary, Conv2d, Cumulative, Distribution, Gather, MatMul, Norm, Pad, PadMode, Padding2d,
+    Pool2d, Random, Reduce, ReduceKind, ScatterKind, Slice, Softmax, TopK, Triangle, Unary,
 };
 use mslite_runtime::ErrorKind;
-use mslite_tensor::{DType, Dim, Element, Tensor, bf16, contiguous_strides, f16};
+use mslite_tensor::{Complex, DType, Dim, Element, Tensor, bf16, contiguous_strides, f16};
 
 /// Runs an operation alone and on two threads, and through `evaluate`; all must agree.
 fn eval(op: Op, operands: &[&Tensor]) -> Tensor {
@@ -780,4 +780,73 @@ fn indices_outside_are_errors() {
     }
     let update = Op::ScatterNd(ScatterKind::Update);
     assert!(apply(update, &[&x, &of(&[7i32], &[1, 1]), &tensor(&[1, 2], 1)], 1).is_err());
+}
+
+fn random(distribution: Distribution, count: usize, operands: &[&Tensor]) -> Vec<Tensor> {
+    let op = Op::Random(Random { distribution, dims: vec![Dim::from(count)] });
+    apply(op, operands, 1).unwrap()
+}
+
+#[test]
+fn random_numbers_go_on_where_they_ended() {
+    // The standard says that the 10,000th number of minstd_rand0 with seed 1 is 1043618065.
+    let seed = of(&[1u32], &[1]);
+    let results = random(Distribution::Uniform, 10_000, &[&seed]);
+    assert_eq!(results[1].to_vec::<u32>().unwrap(), [1_043_618_065]);
+    let first = random(Distribution::Uniform, 4_000, &[&seed]);
+    let second = random(Distribution::Uniform, 6_000, &[&first[1]]);
+    assert_eq!(second[1], results[1]);
+    let all: Vec<f32> = results[0].to_vec().unwrap();
+    let parts = [first[0].to_vec::<f32>().unwrap(), second[0].to_vec::<f32>().unwrap()].concat();
+    assert_eq!(all, parts);
+    assert!(all.iter().all(|x| (0.0..1.0).contains(x)));
+}
+
+#[test]
+fn random_integers_are_those_of_the_standard() {
+    // The state of mt19937 with its default seed; the 10,000th number is 4123659995.
+    let mut words = vec![5489u32];
+    for i in 1..624u32 {
+        let last = words[i as usize - 1];
+        words.push(1_812_433_253u32.wrapping_mul(last ^ (last >> 30)).wrapping_add(i));
+    }
+    words.push(624);
+    let state = of(&words, &[625]);
+    let (low, high) = (Tensor::scalar(i32::MIN), Tensor::scalar(i32::MAX));
+    // All but one of 2^32 numbers lie between the bounds, so that each is a number of the engine.
+    let results = random(Distribution::Integers, 10_000, &[&state, &low, &high]);
+    let last = results[0].to_vec::<i32>().unwrap()[9_999];
+    assert_eq!(last.wrapping_sub(i32::MIN).cast_unsigned(), 4_123_659_995);
+    let none = Op::Random(Random { distribution: Distribution::Integers, dims: vec![Dim::from(1)] });
+    let error = apply(none, &[&state, &high, &low], 1).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn normal_numbers_have_mean_0_and_variance_1() {
+    let values = floats(&random(Distribution::Normal, 100_000, &[&of(&[7u32], &[1])])[0]);
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let variance = values.iter().map(|x| x * x).sum::<f64>() / values.len() as f64;
+    assert!(mean.abs() < 0.01 && (variance - 1.0).abs() < 0.02, "{mean}, {variance}");
+}
+
+#[test]
+fn complex_numbers() {
+    let x = of(&[Complex::new(3.0f32, 4.0), Complex::new(0.0, -1.0)], &[2]);
+    let y = of(&[Complex::new(1.0f32, 2.0)], &[1]);
+    let of_two = |f| eval(Op::Binary(f), &[&x, &y]).to_vec::<Complex<f32>>().unwrap();
+    assert_eq!(of_two(Binary::Mul), [Complex::new(-5.0, 10.0), Complex::new(2.0, -1.0)]);
+    assert_eq!(of_two(Binary::Sub), [Complex::new(2.0, 2.0), Complex::new(-1.0, -3.0)]);
+    assert_eq!(of_two(Binary::Div)[0], Complex::new(2.2, -0.4));
+    let swapped = eval(Op::Unary(Unary::SwapParts), &[&x]).to_vec::<Complex<f32>>().unwrap();
+    assert_eq!(swapped, [Complex::new(4.0, 3.0), Complex::new(-1.0, 0.0)]);
+    let root = eval(Op::Unary(Unary::Sqrt), &[&x]).to_vec::<Complex<f32>>().unwrap();
+    assert!((root[0] - Complex::new(2.0, 1.0)).norm() < 1e-6);
+    let same = eval(Op::Binary(Binary::Equal), &[&x, &x]);
+    assert_eq!(same.to_vec::<bool>().unwrap(), [true, true]);
+    let wide = cast(&x, DType::C128).to_vec::<Complex<f64>>().unwrap();
+    assert_eq!(wide[0], Complex::new(3.0, 4.0));
+    let from_real = cast(&of(&[5i32], &[1]), DType::C64).to_vec::<Complex<f32>>().unwrap();
+    assert_eq!(from_real, [Complex::new(5.0, 0.0)]);
+    assert_eq!(cast(&x, DType::I32).to_vec::<i32>().unwrap(), [3, 0]);
 }

@@ -50,7 +50,9 @@ fn pair<N: Number>(f: Binary, cx: &Build<'_>) -> Option<BoxKernel> {
 pub(super) fn cast(from: DType, to: DType) -> Option<BoxKernel> {
     match (from, to) {
         (DType::C64, DType::C128) => Some(Box::new(Cast::<[f32; 2], [f64; 2]>(|v| v.map(f64::from)))),
-        (DType::C128, DType::C64) => Some(Box::new(Cast::<[f64; 2], [f32; 2]>(|v| v.map(|part| part as f32)))),
+        (DType::C128, DType::C64) => {
+            Some(Box::new(Cast::<[f64; 2], [f32; 2]>(|v| v.map(|part| part as f32))))
+        }
         (DType::C64, _) => real_part::<f32>(to),
         (DType::C128, _) => real_part::<f64>(to),
         (_, DType::C64) => with_type!(from, T in real => {

@@ -136,9 +136,8 @@ pub(crate) fn refusal(op: &Op, operands: &[DType]) -> Option<String> {
             first.is_some_and(DType::is_float)
         }
         Op::Rope => first.is_some_and(DType::is_float),
-        Op::Attention(_) | Op::Conv2d(_) | Op::Pool2d(_) => {
-            first.is_some_and(|t| t.is_float() && t != DType::F64)
-        }
+        Op::Pool2d(_) => first.is_some_and(DType::is_float),
+        Op::Attention(_) | Op::Conv2d(_) => first.is_some_and(|t| t.is_float() && t != DType::F64),
         Op::ScatterNd(kind) => copies(*kind) || first.is_some_and(is_number),
         Op::Select
         | Op::Reshape(_)

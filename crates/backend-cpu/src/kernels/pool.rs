@@ -23,9 +23,15 @@ pub(super) fn build(pool: &Pool2d, cx: &Build<'_>) -> Option<BoxKernel> {
         }),
     };
     let (op, size, result) = (pool.clone(), [h, w], [oh, ow]);
-    with_type!(cx.inputs[0].dtype, T in single => {
+    with_type!(cx.inputs[0].dtype, T in float => {
         Box::new(Pooling::<T> { op, size, result, before, padded, element: PhantomData }) as BoxKernel
     })
+}
+
+/// NaN stays NaN.
+#[allow(clippy::eq_op, reason = "NaN differs from itself")]
+fn larger<T: PartialOrd + Copy>(x: T, top: T) -> T {
+    if x > top || x != x { x } else { top }
 }
 
 #[derive(Debug)]
@@ -41,7 +47,7 @@ struct Pooling<T> {
     element: PhantomData<T>,
 }
 
-impl<T: Scalar<Work = f32>> Kernel for Pooling<T> {
+impl<T: Scalar<Sum = f64>> Kernel for Pooling<T> {
     fn run(&self, args: &mut Args<'_>) -> Result<()> {
         let x = args.input::<T>(0);
         let y = args.output::<T>(0);
@@ -58,21 +64,19 @@ impl<T: Scalar<Work = f32>> Kernel for Pooling<T> {
     }
 }
 
-impl<T: Scalar<Work = f32>> Pooling<T> {
+impl<T: Scalar<Sum = f64>> Pooling<T> {
     fn plane(&self, x: &[T], y: &mut [T]) {
         for (i, y) in y.iter_mut().enumerate() {
             let (rows, height) = self.window(0, i / self.result[1]);
             let (columns, width) = self.window(1, i % self.result[1]);
             let cells = rows.clone().flat_map(|row| &x[row * self.size[1]..][columns.clone()]);
-            let cells = cells.map(|x| x.to_work());
-            let value = if self.op.average {
+            *y = if self.op.average {
                 let inside = rows.len() * columns.len();
                 let divisor = if self.op.count_padding { height * width } else { inside };
-                (cells.map(f64::from).sum::<f64>() / divisor as f64) as f32
+                T::from_sum(cells.map(|x| x.to_sum()).sum::<f64>() / divisor as f64)
             } else {
-                cells.fold(f32::NEG_INFINITY, |top, x| if x > top || x.is_nan() { x } else { top })
+                cells.fold(T::narrow(f64::NEG_INFINITY), |top, &x| larger(x, top))
             };
-            *y = T::narrow(value);
         }
     }
 

@@ -135,8 +135,7 @@ impl Emitter {
     /// The numbers of these sizes in the directions of these angles.
     pub(super) fn polar(&mut self, size: ValueId, angle: ValueId) -> Result<ValueId> {
         let (cos, sin) = (self.unary(Unary::Cos, angle)?, self.unary(Unary::Sin, angle)?);
-        let (real, imaginary) =
-            (self.binary(Binary::Mul, size, cos)?, self.binary(Binary::Mul, size, sin)?);
+        let (real, imaginary) = (self.binary(Binary::Mul, size, cos)?, self.binary(Binary::Mul, size, sin)?);
         self.complex(real, imaginary)
     }
 

@@ -11,6 +11,8 @@ use super::item::Item;
 use super::known::{bound_ints, count_symbol, data_symbol};
 use crate::ir::op::{Binary, Loop, Op, Reduce, ReduceKind, Slice, Unary};
 use crate::ir::{Graph, GraphBuilder, Node, NodeId, ValueId};
+use crate::ir::op::{Binary, Loop, Op, Reduce, ReduceKind, ScatterKind, Slice, Unary};
+use crate::ir::{Graph, GraphBuilder, ValueId};
 use crate::{Error, Result};
 
 /// The graph so far, and the place in the model that is being imported.
@@ -155,6 +157,26 @@ impl Emitter {
             return self.complex_distance(x, y);
         }
         self.op(Op::Binary(f), &[x, y])
+    }
+
+    /// A copy of `x` with updates at places. Truth values are added as logic does, complex numbers by parts.
+    pub(super) fn scatter(&mut self, kind: ScatterKind, operands: [ValueId; 3]) -> Result<ValueId> {
+        let [x, places, updates] = operands;
+        match (kind, self.dtype(x)) {
+            (ScatterKind::Add, DType::Bool) => {
+                let (x, updates) = (self.cast(x, DType::U8)?, self.cast(updates, DType::U8)?);
+                let y = self.scatter(ScatterKind::Max, [x, places, updates])?;
+                self.cast(y, DType::Bool)
+            }
+            (ScatterKind::Add, dtype) if dtype.is_complex() => {
+                let (real, imaginary) = (self.real_part(updates)?, self.imaginary_part(updates)?);
+                let (a, b) = (self.real_part(x)?, self.imaginary_part(x)?);
+                let (a, b) =
+                    (self.scatter(kind, [a, places, real])?, self.scatter(kind, [b, places, imaginary])?);
+                self.complex(a, b)
+            }
+            _ => self.op(Op::ScatterNd(kind), &operands),
+        }
     }
 
     /// `x` where the condition holds, else `y`.

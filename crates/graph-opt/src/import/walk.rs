@@ -302,6 +302,7 @@ impl<'m> Importer<'m> {
                 let item = self.first(operands)?;
                 self.read(item, time)?
             }
+            // What is printed is for people who train; no result depends on it.
             "UpdateState" | "Print" => Item::Monad,
             "Partial" => partial(operands)
                 .ok_or_else(|| self.emit.invalid("it needs a function, and not ever more arguments"))?,

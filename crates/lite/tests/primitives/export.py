@@ -45,6 +45,10 @@ def positive(*s):
     return Tensor((m @ m.swapaxes(-1, -2) + 3 * np.eye(s[-1])).astype(np.float32))
 
 
+def Z(*s):
+    return Tensor((rng.randn(*s) + 1j * rng.randn(*s)).astype(np.complex64))
+
+
 def boxes(n, side=20):
     return np.sort(rng.rand(n, 2, 2) * side, 1).reshape(n, 4).astype(np.float32)
 
@@ -102,6 +106,28 @@ EXPRESSIONS = {
     "scatter_dim": ("mint.scatter(a, 1, b, 2.0), mint.scatter(a, 1, b, c)", F(4, 3), I([[0, 1, 2]], np.int64), F(1, 3)),
     "index_put": ("a.index_put((b, c), d)", F(4, 3), I([0, 1], np.int64), I([1, 2], np.int64), F(2)),
     "indexing": ("a[b], a[:, b], a[b, c], a[1:, b], a[[0, 2]], a[-1, ::2], a[None, ..., 1:3]", F(3, 4), I([2, 0]), I([1, 3])),
+    "complex": ("ops.conj(a) * a - a / (a + 2), ops.exp(a), ops.log(a), ops.sqrt(a), ops.matmul(a, ops.conj(a).T), P.ReduceSum()(a, 1), P.CumSum()(a, 1), P.ComplexAbs()(a), ops.angle(a), ops.imag(a)", Z(3, 4)),
+    "complex_of": ("ops.polar(a, b), P.Cast()(a, ms.complex64), P.Cast()(c, ms.bool_)", U(3, 4), F(3, 4), Z(3, 4)),
+    "whole_numbers": ("P.RealDiv()(a, b), P.Inv()(b), P.HSigmoid()(a)", I([[7, -7, 9]]), I([[2, 2, -4]])),
+    "spaced": ("P.LinSpace()(a, b, 4), ops.logspace(a, b, 5)", Tensor(np.float32(0.5)), Tensor(np.float32(2.0))),
+    "fourier": ("ops.fft(a), ops.ifft(a, norm='ortho'), ops.fft2(a), ops.fftn(a, norm='forward'), ops.fftshift(a), ops.ifftshift(a), ops.hfft(a), ops.irfft(a), ops.irfft2(a, (3, 7)), ops.FFTWithSize(2, True, True, signal_sizes=(3, 8))(a)", Z(3, 5)),
+    "fourier_real": ("ops.rfft(a), ops.rfft2(a), ops.rfftn(a, norm='ortho'), ops.ihfft(a), ops.fft(a, 7), ops.FFTWithSize(2, False, True)(a)", F(3, 6)),
+    "losses": ("ops.mse_loss(a, b), ops.l1_loss(a, b, 'sum'), ops.smooth_l1_loss(a, b, 0.5), ops.kl_div(a, c), ops.kl_div(a, c, 'batchmean'), ops.binary_cross_entropy(c, d), ops.binary_cross_entropy_with_logits(a, d, c, d), P.L2Loss()(a), P.SoftmaxCrossEntropyWithLogits()(a, d), P.SigmoidCrossEntropyWithLogits()(a, d)", F(3, 4), F(3, 4), U(3, 4), U(3, 4)),
+    "losses_of_labels": ("ops.nll_loss(a, b, c, 0), ops.nll_loss(a, b, reduction='none'), ops.cross_entropy(a, b), P.SparseSoftmaxCrossEntropyWithLogits()(a, b), ops.cosine_embedding_loss(a, a * a, d, 0.1)", F(3, 4), I([1, 0, 3]), U(4), I([1, -1, 1])),
+    "counts": ("ops.histc(a, 5), ops.histc(a, 5, -1.0, 1.0), SegmentSum()(a, Tensor([0] * 10 + [2] * 10, ms.int32)), SegmentMean()(a, Tensor([0] * 10 + [2] * 10, ms.int32)), SegmentMin()(a, Tensor([0] * 10 + [2] * 10, ms.int32)), SegmentProd()(a, Tensor([0] * 10 + [2] * 10, ms.int32))", F(20)),
+    "diagonals": ("ops.matrix_diag(a, 1, 4, 4), ops.matrix_set_diag(b, c), ops.matrix_diag_part(b, Tensor([-1, 1], ms.int32), Tensor(0.0)), ops.matrix_diag_part(b, Tensor(1, ms.int32), Tensor(0.0)), DiagPart()(a[:, :2])", F(2, 3), F(2, 3, 4), F(2, 3)),
+    "special": ("ops.lgamma(a), ops.digamma(a), ops.mvlgamma(ops.abs(a) + 2.5, 3), ops.bessel_i0(a), ops.bessel_i1e(a), ops.bessel_j0(a), ops.bessel_j1(a), ops.bessel_k0(ops.abs(a)), ops.bessel_k1e(ops.abs(a))", A(0.5, 1, 2.5, 7, 20, -0.5, -1.7, 1e-2)),
+    "divisors": ("ops.gcd(a, b), ops.lcm(a, b), PopulationCount()(P.Cast()(a, ms.int16))", I([12, 18, -8, 7]), I([8, 27, 12, 0])),
+    "rows": ("ops.renorm(a, 2, 0, 1.0), ops.logcumsumexp(a, 1), ops.pdist(a), P.InvertPermutation()((2, 0, 1))", F(3, 4)),
+    "unpool": ("ops.max_unpool2d(a, b, 2), DataFormatDimMap()(c), DataFormatVecPermute()(c)", F(1, 1, 2, 2), I([[[[0, 3], [8, 15]]]], np.int64), I([0, 1, 2, 3])),
+    "roi_align": ("P.ROIAlign(2, 3, 0.5, 2)(a, b), P.ROIAlign(3, 2, 0.25, 3, 0)(a, b)", F(2, 2, 6, 6), A([0, 1, 1, 8, 9], [1, 0, 2, 15, 7])),
+    "lstm_layers": ("P.LSTM(3, 3, 2, True, False, 0.0)(a, b, c, d)[:3]", F(5, 2, 3), F(2, 2, 3), F(2, 2, 3), F(168, 1, 1)),
+    "lstm_directions": ("P.LSTM(3, 4, 1, True, True, 0.0)(a, b, c, d)[:3]", F(5, 2, 3), F(2, 2, 4), F(2, 2, 4), F(256, 1, 1)),
+    "lstm_long": ("P.LSTM(2, 1, 1, True, False, 0.0)(a, b, c, d)[1:3]", F(270, 1, 2), F(1, 1, 1), F(1, 1, 1), F(16, 1, 1)),
+    "random_normal": ("a + P.StandardNormal(1, 2)((3, 5)), P.StandardNormal(0, 7)((2, 2))", F(3, 5)),
+    "random_uniform": ("a + P.UniformReal(3, 4)((3, 5)), P.StandardLaplace(3, 4)((2, 3))", F(3, 5)),
+    "random_integers": ("P.UniformInt(3, 4)((3, 5), a, b), P.UniformInt(0, 1)((400,), Tensor(0, ms.int32), Tensor(9, ms.int32))", I(-5), I(1610612736)),
+    "random_classes": ("P.Multinomial(3, 4)(a, 6), P.Multinomial(0, 9, ms.int64)(a[0], 4)", U(2, 5)),
     "one_hot": ("mint.nn.functional.one_hot(a, 4)", I([0, 2, 1], np.int64)),
 }
 
@@ -200,7 +226,10 @@ def spelled(folder, name, expression, count):
     """A network from the text of what it returns: MindSpore reads the source of `construct`."""
     arguments = ", ".join("abcd"[:count])
     with open(os.path.join(folder, f"net_{name}.py"), "w") as file:
-        file.write("import mindspore as ms\nimport mindspore.scipy\nfrom mindspore import mint, nn, ops\n\n\n")
+        file.write("import mindspore as ms\nimport mindspore.scipy\nfrom mindspore import Tensor, mint, nn, ops\n")
+        file.write("from mindspore.ops import operations as P\n")
+        file.write("from mindspore.ops.operations.array_ops import DiagPart, PopulationCount, SegmentMean, SegmentMin, SegmentProd, SegmentSum\n")
+        file.write("from mindspore.ops.operations.nn_ops import DataFormatDimMap, DataFormatVecPermute\n\n\n")
         file.write(f"class Net(nn.Cell):\n    def construct(self, {arguments}):\n        return {expression}\n")
     return importlib.import_module(f"net_{name}").Net()
 
@@ -215,7 +244,7 @@ def export(name, net, inputs):
     net.set_train(False)
     ms.export(net, *inputs, file_name=name, file_format="MINDIR")
     arrays = {}
-    for call in range(2 if name == "written" else 1):
+    for call in range(2 if name == "written" else 3 if name.startswith("random") else 1):
         arrays.update({f"in_{call}_{i}": np.array(x.asnumpy()) for i, x in enumerate(inputs)})
         arrays.update({f"out_{call}_{i}": y for i, y in enumerate(flat(net(*inputs)))})
     np.savez_compressed(f"{name}.npz", **arrays)

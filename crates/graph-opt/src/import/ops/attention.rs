@@ -380,8 +380,11 @@ pub(in crate::import) fn fused_infer_attention(call: &mut Call) -> Result<Item> 
             None => return opaque::lower(call),
         },
     };
-    let options =
-        Options { shift: call.tensor_opt(3, "pse_shift")?, mask, scale: call.float_or(25, "scale_value", 1.0)? };
+    let options = Options {
+        shift: call.tensor_opt(3, "pse_shift")?,
+        mask,
+        scale: call.float_or(25, "scale_value", 1.0)?,
+    };
     let y = attention(call, &heads, &options)?;
     Ok(Item::tuple([Item::Tensor(y), Item::UNMADE]))
 }

@@ -196,7 +196,8 @@ fn along(
     let x = resized(emit, x, rank - 1, taken)?;
     let scale = (length as f64).powf(-transform.divides[norm]);
     let given = if form == Form::FromReal { half } else { length };
-    let angle = |j: i64, k: i64| transform.sign * std::f64::consts::TAU * (j * k % length) as f64 / length as f64;
+    let angle =
+        |j: i64, k: i64| transform.sign * std::f64::consts::TAU * (j * k % length) as f64 / length as f64;
     // Places that are left out have the same real part as those that are there, and are counted twice.
     let weight = |j: i64| match form {
         Form::ToReal if j > 0 && 2 * j != length => 2.0 * scale,
@@ -231,7 +232,9 @@ fn along(
 /// A tensor cut, or filled with zeros, along an axis.
 fn resized(emit: &mut Emitter, x: ValueId, axis: usize, length: i64) -> Result<ValueId> {
     let dims = emit.dims(x)?;
-    let Some(extent) = dims[axis].as_fixed() else { return emit.narrow(x, axis, Dim::from(0), Dim::from(length)) };
+    let Some(extent) = dims[axis].as_fixed() else {
+        return emit.narrow(x, axis, Dim::from(0), Dim::from(length));
+    };
     if extent >= length {
         return emit.narrow(x, axis, Dim::from(0), Dim::from(length));
     }
@@ -300,7 +303,8 @@ pub(in crate::import) fn fft_with_size(call: &mut Call) -> Result<Item> {
     };
     // Sizes are those of a real result only.
     let sizes = sizes.filter(|_| inverse && real);
-    let sizes = sizes.map_or(Item::None, |sizes| Item::tuple(sizes.into_iter().map(|n| Item::Int(Dim::from(n)))));
+    let sizes =
+        sizes.map_or(Item::None, |sizes| Item::tuple(sizes.into_iter().map(|n| Item::Int(Dim::from(n)))));
     call.args = vec![Item::Tensor(x), sizes, Item::tuple(axes), Item::Int(Dim::from(norm))];
     fourier(call)
 }

@@ -59,7 +59,8 @@ pub(in crate::import) fn confusion(call: &mut Call) -> Result<ValueId> {
         _ => DType::I32,
     };
     let dtype = call.stated_dtype(0).unwrap_or(dtype);
-    let (labels, predictions) = (call.emit.cast(labels, DType::I64)?, call.emit.cast(predictions, DType::I64)?);
+    let (labels, predictions) =
+        (call.emit.cast(labels, DType::I64)?, call.emit.cast(predictions, DType::I64)?);
     let width = call.emit.dim(&classes, DType::I64)?;
     let row = call.emit.binary(Binary::Mul, labels, width)?;
     let places = call.emit.binary(Binary::Add, row, predictions)?;
@@ -158,12 +159,18 @@ pub(in crate::import) fn segments(call: &mut Call) -> Result<Item> {
 
 fn segment_count(call: &Call, ids: ValueId) -> Option<i64> {
     let ids = known_ints(call.emit.graph(), ids)?;
-    ids.iter().map(Dim::as_fixed).collect::<Option<Vec<_>>>()?.into_iter().max().map(|last| last.saturating_add(1))
+    ids.iter()
+        .map(Dim::as_fixed)
+        .collect::<Option<Vec<_>>>()?
+        .into_iter()
+        .max()
+        .map(|last| last.saturating_add(1))
 }
 
 /// `(x, indices, segment_ids)`, with the number of segments as a fourth argument or from the numbers: sums of rows of x.
 pub(in crate::import) fn sparse_segments(call: &mut Call) -> Result<Item> {
-    let (x, indices, ids) = (call.tensor(0, "x")?, call.tensor(1, "indices")?, call.tensor(2, "segment_ids")?);
+    let (x, indices, ids) =
+        (call.tensor(0, "x")?, call.tensor(1, "indices")?, call.tensor(2, "segment_ids")?);
     let count = match call.args.len() {
         4 => call.int(3, "num_segments").ok().flatten(),
         _ => segment_count(call, ids),

@@ -75,8 +75,7 @@ pub(in crate::import) fn all_to_all_vc(call: &mut Call) -> Result<Item> {
     }
     let row: Vec<i64> = matrix[own * size..][..size].to_vec();
     let column: Vec<i64> = matrix[own..].iter().step_by(size).copied().collect();
-    let (sends, receives) =
-        if call.flag(ATTRIBUTE, "transpose")? { (column, row) } else { (row, column) };
+    let (sends, receives) = if call.flag(ATTRIBUTE, "transpose")? { (column, row) } else { (row, column) };
     by_counts(call, own, &scaled(&sends, block), &scaled(&receives, block))
 }
 
@@ -96,7 +95,9 @@ fn by_counts(call: &mut Call, own: usize, sends: &[i64], receives: &[i64]) -> Re
         return Err(call.invalid(format!("counts {sends:?} and {receives:?} at rank {own}")));
     }
     if sends[own] != receives[own] {
-        return Err(call.invalid(format!("rank {own} gives itself {}, and takes {}", sends[own], receives[own])));
+        return Err(
+            call.invalid(format!("rank {own} gives itself {}, and takes {}", sends[own], receives[own]))
+        );
     }
     let dtype = call.emit.dtype(x);
     let (mut given, mut taken, mut kept) = (Vec::new(), Vec::new(), None);

@@ -84,7 +84,7 @@ pub(in crate::import) fn scatter_nd(call: &mut Call) -> Result<ValueId> {
     let dims = call.required_dims(2, "shape")?;
     let zero = call.emit.scalar(0.0, call.emit.dtype(updates))?;
     let zeros = call.emit.broadcast(zero, dims)?;
-    call.emit.op(Op::ScatterNd(ScatterKind::Add), &[zeros, indices, updates])
+    call.emit.scatter(ScatterKind::Add, [zeros, indices, updates])
 }
 
 pub(in crate::import) fn tensor_scatter_update(call: &mut Call) -> Result<ValueId> {
@@ -99,7 +99,7 @@ pub(in crate::import) fn tensor_scatter_add(call: &mut Call) -> Result<ValueId> 
 pub(super) fn scatter(call: &mut Call, kind: ScatterKind) -> Result<ValueId> {
     let x = call.tensor(0, "input_x")?;
     let (indices, updates) = (call.tensor(1, "indices")?, call.tensor(2, "updates")?);
-    call.emit.op(Op::ScatterNd(kind), &[x, indices, updates])
+    call.emit.scatter(kind, [x, indices, updates])
 }
 
 /// `(indices, depth, on_value, off_value, axis=-1)`
@@ -202,7 +202,7 @@ pub(super) fn scatter_elements(
     let zeros = vec![Dim::from(0); dims.len()];
     let steps = vec![1; dims.len()];
     let updates = call.emit.slice(updates, Slice { starts: zeros, sizes: dims, steps })?;
-    call.emit.op(Op::ScatterNd(kind), &[x, places, updates])
+    call.emit.scatter(kind, [x, places, updates])
 }
 
 /// The place of each element along one axis.
@@ -226,7 +226,7 @@ pub(in crate::import) fn index_fill(call: &mut Call) -> Result<ValueId> {
     let (no, yes) = (call.emit.scalar(0.0, DType::Bool)?, call.emit.scalar(1.0, DType::Bool)?);
     let no = call.emit.broadcast(no, vec![dims[axis].clone()])?;
     let yes = call.emit.broadcast(yes, vec![count])?;
-    let named = call.emit.op(Op::ScatterNd(ScatterKind::Update), &[no, index, yes])?;
+    let named = call.emit.scatter(ScatterKind::Update, [no, index, yes])?;
     let mut across = vec![Dim::from(1); dims.len()];
     across[axis] = dims[axis].clone();
     let named = call.emit.reshape(named, across)?;

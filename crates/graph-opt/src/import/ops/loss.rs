@@ -180,8 +180,7 @@ fn sparse(call: &mut Call) -> Result<(ValueId, ValueId)> {
     let chosen = call.emit.reshape(chosen, dims[..axis].to_vec())?;
     let loss = call.emit.unary(Unary::Neg, chosen)?;
     let softmax = call.emit.op(Op::Softmax(Softmax { axis, log: false }), &[x])?;
-    let (on, off) =
-        (call.emit.scalar(1.0, call.emit.dtype(x))?, call.emit.scalar(0.0, call.emit.dtype(x))?);
+    let (on, off) = (call.emit.scalar(1.0, call.emit.dtype(x))?, call.emit.scalar(0.0, call.emit.dtype(x))?);
     let one_hot = Op::OneHot { depth: dims[axis].clone(), axis };
     let one_hot = call.emit.op(one_hot, &[labels, on, off])?;
     Ok((loss, call.emit.binary(Binary::Sub, softmax, one_hot)?))
@@ -287,7 +286,8 @@ pub(in crate::import) fn cosine_embedding(call: &mut Call) -> Result<ValueId> {
         call.emit.reduce(ReduceKind::Sum, product, vec![axis], false)
     };
     let (ab, aa, bb) = (dot(call, a, b)?, dot(call, a, a)?, dot(call, b, b)?);
-    let (aa, bb) = (call.emit.with_scalar(Binary::Add, aa, 1e-12)?, call.emit.with_scalar(Binary::Add, bb, 1e-12)?);
+    let (aa, bb) =
+        (call.emit.with_scalar(Binary::Add, aa, 1e-12)?, call.emit.with_scalar(Binary::Add, bb, 1e-12)?);
     let sizes = call.emit.binary(Binary::Mul, aa, bb)?;
     let sizes = call.emit.unary(Unary::Sqrt, sizes)?;
     let cosine = call.emit.binary(Binary::Div, ab, sizes)?;

@@ -62,7 +62,8 @@ const MAX_ELEMENTS: i64 = 1 << 22;
 fn band(call: &mut Call, position: usize, rows: i64, columns: i64) -> Result<Option<Band>> {
     let Ok(k) = call.ints(position, "k") else { return Ok(None) };
     let k = k.unwrap_or(vec![0]);
-    let align = call.choice(ATTRIBUTE, "align", &["RIGHT_LEFT", "LEFT_RIGHT", "LEFT_LEFT", "RIGHT_RIGHT"], 0)?;
+    let align =
+        call.choice(ATTRIBUTE, "align", &["RIGHT_LEFT", "LEFT_RIGHT", "LEFT_LEFT", "RIGHT_RIGHT"], 0)?;
     let right = [[true, false], [false, true], [false, false], [true, true]][align];
     let (low, high) = (k.first().copied().unwrap_or(0), k.last().copied().unwrap_or(0));
     let is_small = rows.saturating_mul(columns) <= MAX_ELEMENTS && rows > 0 && columns > 0;
@@ -73,7 +74,14 @@ fn band(call: &mut Call, position: usize, rows: i64, columns: i64) -> Result<Opt
 }
 
 /// Elements of the flattened last axes of `x` by number, `fill` where the number is negative.
-fn taken(call: &mut Call, x: ValueId, count: usize, places: &[i64], fill: ValueId, tail: &[i64]) -> Result<ValueId> {
+fn taken(
+    call: &mut Call,
+    x: ValueId,
+    count: usize,
+    places: &[i64],
+    fill: ValueId,
+    tail: &[i64],
+) -> Result<ValueId> {
     let dims = call.emit.dims(x)?;
     let lead = &dims[..dims.len() - count];
     let flat = [lead, &[crate::import::emit::product(&dims[dims.len() - count..])]].concat();

@@ -13,7 +13,8 @@ use crate::ir::op::{Binary, Cumulative, Distribution, Op, Random, ReduceKind, Un
 /// The state before the first run, from the attributes `seed` and `seed2`. If both are 0, MindSpore takes any seed; here
 /// it is always the same one, so that all ranks draw alike.
 pub(in crate::import) fn first_state(distribution: Distribution, attributes: &Attributes) -> Tensor {
-    let attribute = |name| attributes.value(name).and_then(|value| value.as_int()).unwrap_or(0).cast_unsigned();
+    let attribute =
+        |name| attributes.value(name).and_then(|value| value.as_int()).unwrap_or(0).cast_unsigned();
     let seed = mixed(attribute("seed"), attribute("seed2"));
     let words = match distribution.words() {
         1 => vec![minstd(seed)],
@@ -31,7 +32,8 @@ fn mixed(seed: u64, seed2: u64) -> u64 {
     let mut block = [seed as u32, (seed >> 32) as u32, seed2 as u32, (seed2 >> 32) as u32];
     for _ in 0..10 {
         let (a, b) = (FACTORS[0] * u64::from(block[0]), FACTORS[1] * u64::from(block[2]));
-        block = [(b >> 32) as u32 ^ block[1] ^ key[0], b as u32, (a >> 32) as u32 ^ block[3] ^ key[1], a as u32];
+        block =
+            [(b >> 32) as u32 ^ block[1] ^ key[0], b as u32, (a >> 32) as u32 ^ block[3] ^ key[1], a as u32];
         key = [key[0].wrapping_add(STEPS[0]), key[1].wrapping_add(STEPS[1])];
     }
     u64::from(block[1]) << 32 | u64::from(block[0])

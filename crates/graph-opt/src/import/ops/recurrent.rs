@@ -29,8 +29,9 @@ pub(in crate::import) fn lstm(call: &mut Call) -> Result<Item> {
     }
     let input = Dim::from(call.int_or(ATTRIBUTE, "input_size", 0)?);
     let hidden = Dim::from(call.int_or(ATTRIBUTE, "hidden_size", 0)?);
-    let widths: Vec<Dim> =
-        (0..layers).map(|layer| if layer == 0 { input.clone() } else { &hidden * &Dim::from(directions) }).collect();
+    let widths: Vec<Dim> = (0..layers)
+        .map(|layer| if layer == 0 { input.clone() } else { &hidden * &Dim::from(directions) })
+        .collect();
     let weights = lstm_weights(call, &widths, directions, &hidden)?;
     let (h, c) = (call.tensor(1, "h")?, call.tensor(2, "c")?);
     let batch = call.emit.dims(x)?[1].clone();
@@ -49,7 +50,8 @@ pub(in crate::import) fn lstm(call: &mut Call) -> Result<Item> {
             let step = |emit: &mut Emitter, now: ValueId, state: &[ValueId]| {
                 let recurrent = times(emit, state[0], weights.from_hidden)?;
                 let sum = emit.binary(Binary::Add, now, recurrent)?;
-                let gates = gates(emit, sum, &hidden, [Unary::Sigmoid, Unary::Sigmoid, Unary::Tanh, Unary::Sigmoid])?;
+                let gates =
+                    gates(emit, sum, &hidden, [Unary::Sigmoid, Unary::Sigmoid, Unary::Tanh, Unary::Sigmoid])?;
                 lstm_state(emit, [gates[0], gates[1], gates[2], gates[3]], state[1]).map(Vec::from)
             };
             let run = sequence(emit, projected, &first, direction == 1, step)?;
@@ -316,7 +318,8 @@ pub(in crate::import) fn dynamic_gru(call: &mut Call) -> Result<Item> {
     let (bias_input, bias_hidden) = (call.tensor_opt(3, "bias_input")?, call.tensor_opt(4, "bias_hidden")?);
     let h = call.tensor(6, "init_h")?;
     let emit = &mut *call.emit;
-    let dtype = [bias_input, bias_hidden].into_iter().flatten().next().map_or(emit.dtype(h), |b| emit.dtype(b));
+    let dtype =
+        [bias_input, bias_hidden].into_iter().flatten().next().map_or(emit.dtype(h), |b| emit.dtype(b));
     let dims = emit.dims(h)?;
     let [.., batch, hidden] = &dims[..] else { return Err(call.invalid("init_h must have two axes")) };
     let h = emit.reshape(h, vec![batch.clone(), hidden.clone()])?;
@@ -339,7 +342,13 @@ struct GruGates {
 }
 
 impl GruGates {
-    fn project(&self, emit: &mut Emitter, x: ValueId, weight: ValueId, bias: Option<ValueId>) -> Result<ValueId> {
+    fn project(
+        &self,
+        emit: &mut Emitter,
+        x: ValueId,
+        weight: ValueId,
+        bias: Option<ValueId>,
+    ) -> Result<ValueId> {
         let x = emit.cast(x, emit.dtype(weight))?;
         let y = emit.op(Op::MatMul(MatMul::default()), &[x, weight])?;
         let y = emit.cast(y, self.dtype)?;
@@ -354,8 +363,9 @@ impl GruGates {
 
     /// The state, and update, reset and new gate, and what the state adds to the latter.
     fn step(&self, emit: &mut Emitter, x: ValueId, own: ValueId, h: ValueId) -> Result<Vec<ValueId>> {
-        let part =
-            |emit: &mut Emitter, of: ValueId, n: usize| emit.narrow(of, 1, &Dim::from(n) * &self.hidden, self.hidden.clone());
+        let part = |emit: &mut Emitter, of: ValueId, n: usize| {
+            emit.narrow(of, 1, &Dim::from(n) * &self.hidden, self.hidden.clone())
+        };
         let mut both = Vec::new();
         for n in [self.order, 1 - self.order] {
             let (a, b) = (part(emit, x, n)?, part(emit, own, n)?);

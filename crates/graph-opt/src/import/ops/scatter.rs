@@ -95,7 +95,7 @@ fn rows_with(call: &mut Call, kind: ScatterKind, negative: bool) -> Result<Value
     if negative {
         v = call.emit.unary(Unary::Neg, v)?;
     }
-    call.emit.op(Op::ScatterNd(kind), &[x, at, v])
+    call.emit.scatter(kind, [x, at, v])
 }
 
 /// `(input, dim, index, src)`
@@ -158,7 +158,7 @@ fn along_axis(call: &mut Call, source: ValueId, kind: ScatterKind) -> Result<Val
     let source = call.emit.cast(source, call.emit.dtype(x))?;
     let source = call.emit.transpose(source, perm.clone())?;
     let index = rows(call, index)?;
-    let y = call.emit.op(Op::ScatterNd(kind), &[x, index, source])?;
+    let y = call.emit.scatter(kind, [x, index, source])?;
     call.emit.transpose(y, perm)
 }
 
@@ -180,7 +180,7 @@ pub(in crate::import) fn index_put(call: &mut Call) -> Result<ValueId> {
     let values = values.ok_or_else(|| call.invalid("values is missing"))?;
     let values = call.emit.broadcast(values, updates)?;
     let kind = if accumulate { ScatterKind::Add } else { ScatterKind::Update };
-    call.emit.op(Op::ScatterNd(kind), &[x, pointers, values])
+    call.emit.scatter(kind, [x, pointers, values])
 }
 
 /// `(x, indices)`: `x[indices]` with one tensor of integers for each leading axis.
@@ -237,7 +237,7 @@ pub(in crate::import) fn put(call: &mut Call) -> Result<ValueId> {
     let dims = call.emit.dims(x)?;
     let (flat, index, source) = (flattened(call, x)?, flattened(call, index)?, flattened(call, source)?);
     let index = rows(call, index)?;
-    let y = call.emit.op(Op::ScatterNd(kind), &[flat, index, source])?;
+    let y = call.emit.scatter(kind, [flat, index, source])?;
     call.emit.reshape(y, dims)
 }
 
@@ -283,7 +283,7 @@ pub(in crate::import) fn fill_diagonal(call: &mut Call) -> Result<ValueId> {
     let at = call.emit.concat(&vec![at; dims.len()], 1)?;
     let value = call.emit.scalar(value, call.emit.dtype(x))?;
     let value = call.emit.broadcast(value, vec![side])?;
-    call.emit.op(Op::ScatterNd(ScatterKind::Update), &[x, at, value])
+    call.emit.scatter(ScatterKind::Update, [x, at, value])
 }
 
 /// `(x, value, begin, end, strides)`: a strided part of the leading axes replaced.
@@ -325,7 +325,7 @@ pub(in crate::import) fn copy_slices(call: &mut Call) -> Result<ValueId> {
     let value = broadcast_aside(call, value, sizes)?;
     let (flat, value) = (flattened(call, x)?, flattened(call, value)?);
     let places = rows(call, places)?;
-    let y = call.emit.op(Op::ScatterNd(ScatterKind::Update), &[flat, places, value])?;
+    let y = call.emit.scatter(ScatterKind::Update, [flat, places, value])?;
     call.emit.reshape(y, dims)
 }
 
@@ -396,7 +396,7 @@ fn segments(call: &mut Call, kind: ScatterKind, empty: f64) -> Result<ValueId> {
     let shape = [&[&count + &Dim::from(1)], rest].concat();
     let start = call.emit.broadcast(start, shape)?;
     let ids = rows(call, ids)?;
-    let sums = call.emit.op(Op::ScatterNd(kind), &[start, ids, x])?;
+    let sums = call.emit.scatter(kind, [start, ids, x])?;
     call.emit.narrow(sums, 0, Dim::from(0), count)
 }
 

@@ -196,8 +196,7 @@ fn summed(
 const PERIODIC: usize = 512;
 
 fn periodic(f: impl Fn(f64) -> f64) -> (Vec<f64>, Vec<f64>) {
-    let nodes: Vec<f64> =
-        (0..=PERIODIC).map(|i| std::f64::consts::PI * i as f64 / PERIODIC as f64).collect();
+    let nodes: Vec<f64> = (0..=PERIODIC).map(|i| std::f64::consts::PI * i as f64 / PERIODIC as f64).collect();
     let end = |i: usize| if i == 0 || i == PERIODIC { 0.5 } else { 1.0 };
     let weights = nodes.iter().enumerate().map(|(i, &t)| end(i) * f(t) / PERIODIC as f64).collect();
     (nodes, weights)

@@ -196,7 +196,8 @@ pub(in crate::import) fn unpooled(call: &mut Call) -> Result<Item> {
         let dims = spec.shape.as_fixed()?;
         Some(dims.iter().map(|&n| Dim::from(n)).collect::<Vec<_>>())
     });
-    let is_channels_last = call.choice(ATTRIBUTE, "data_format", &["NCHW", "NHWC", "NCDHW", "NDHWC"], 0)? % 2 == 1;
+    let is_channels_last =
+        call.choice(ATTRIBUTE, "data_format", &["NCHW", "NHWC", "NCDHW", "NDHWC"], 0)? % 2 == 1;
     let Some(result) = stated.filter(|result| result.len() == dims.len() && !is_channels_last) else {
         return opaque::lower(call);
     };
@@ -219,7 +220,8 @@ pub(in crate::import) fn unpooled(call: &mut Call) -> Result<Item> {
     call.emit.reshape(y, result).map(Item::Tensor)
 }
 
-/// `(x)`, with the letters of two formats as attributes: where each axis, or element, of the one stands in the other.
+/// `(x)`, with the letters of two formats as attributes: the places in the first format of the axes of the second, for numbers of
+/// axes, or elements in the order of the second.
 pub(in crate::import) fn format_map(call: &mut Call) -> Result<ValueId> {
     let x = call.tensor(0, "input_x")?;
     let format = |call: &mut Call, name: &str, default: &str| match call.attribute(name) {
@@ -227,16 +229,13 @@ pub(in crate::import) fn format_map(call: &mut Call) -> Result<ValueId> {
         _ => default.to_owned(),
     };
     let (from, to) = (format(call, "src_format", "NHWC"), format(call, "dst_format", "NCHW"));
-    let place = |letter: char, of: &str| of.find(letter).map(|n| n as i64);
-    if call.op_type == "DataFormatDimMap" {
-        let table: Option<Vec<i64>> = from.chars().map(|letter| place(letter, &to)).collect();
-        let table = table.ok_or_else(|| call.invalid(format!("formats {from} and {to}")))?;
-        let table = call.emit.ints(table)?;
-        let table = call.emit.cast(table, call.emit.dtype(x))?;
-        return call.emit.op(Op::Gather(Gather { axis: 0, batch_dims: 0 }), &[table, x]);
-    }
-    let order: Option<Vec<i64>> = to.chars().map(|letter| place(letter, &from)).collect();
+    let order: Option<Vec<i64>> = to.chars().map(|letter| from.find(letter).map(|n| n as i64)).collect();
     let order = order.ok_or_else(|| call.invalid(format!("formats {from} and {to}")))?;
     let order = call.emit.ints(order)?;
-    call.emit.op(Op::Gather(Gather { axis: 0, batch_dims: 0 }), &[x, order])
+    let rows = Op::Gather(Gather { axis: 0, batch_dims: 0 });
+    if call.op_type == "DataFormatDimMap" {
+        let order = call.emit.cast(order, call.emit.dtype(x))?;
+        return call.emit.op(rows, &[order, x]);
+    }
+    call.emit.op(rows, &[x, order])
 }
