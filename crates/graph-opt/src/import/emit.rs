@@ -11,8 +11,9 @@ use super::item::Item;
 use super::known::{bound_ints, count_symbol, data_symbol};
 use crate::ir::op::{Binary, Loop, Op, Reduce, ReduceKind, Slice, Unary};
 use crate::ir::{Graph, GraphBuilder, Node, NodeId, ValueId};
+use super::known::{bound_ints, data_symbol};
 use crate::ir::op::{Binary, Loop, Op, Reduce, ReduceKind, ScatterKind, Slice, Unary};
-use crate::ir::{Graph, GraphBuilder, ValueId};
+use crate::ir::{Graph, GraphBuilder, Node, NodeId, ValueId};
 use crate::{Error, Result};
 
 /// The graph so far, and the place in the model that is being imported.

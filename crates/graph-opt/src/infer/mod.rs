@@ -91,6 +91,8 @@ fn infer_op(op: &Op, operands: &[&TensorSpec]) -> Inferred {
 fn bind(count: usize, x: &TensorSpec) -> Inferred {
     let expected = TensorSpec::fixed(DType::I64, &[count]);
     if *x == expected { Ok(Vec::new()) } else { Err(format!("it takes {expected}, not {x}")) }
+}
+
 fn random(op: &Random, operands: &[&TensorSpec]) -> Inferred {
     let state = match (op.distribution, operands) {
         (Distribution::Integers, [state, low, high]) => {
