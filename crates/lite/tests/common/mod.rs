@@ -126,7 +126,8 @@ pub(crate) fn replay(path: &Path) -> Result<usize, String> {
         }
         for (i, (output, expected)) in outputs.iter().zip(&expected).enumerate() {
             let data = output.data().ok_or("an output has no data")?;
-            let tolerance = Tolerance::of(DType::F32).times(10.0);
+            let unit = if data.dtype() == DType::F16 { DType::F16 } else { DType::F32 };
+            let tolerance = Tolerance::of(unit).times(10.0);
             compare(data, expected, tolerance).map_err(|e| format!("call {call}, output {i}: {e}"))?;
         }
         call += 1;

@@ -45,6 +45,10 @@ def positive(*s):
     return Tensor((m @ m.swapaxes(-1, -2) + 3 * np.eye(s[-1])).astype(np.float32))
 
 
+def H(*s):
+    return Tensor(rng.randn(*s).astype(np.float16))
+
+
 def Z(*s):
     return Tensor((rng.randn(*s) + 1j * rng.randn(*s)).astype(np.complex64))
 
@@ -129,6 +133,99 @@ EXPRESSIONS = {
     "random_integers": ("P.UniformInt(3, 4)((3, 5), a, b), P.UniformInt(0, 1)((400,), Tensor(0, ms.int32), Tensor(9, ms.int32))", I(-5), I(1610612736)),
     "random_classes": ("P.Multinomial(3, 4)(a, 6), P.Multinomial(0, 9, ms.int64)(a[0], 4)", U(2, 5)),
     "one_hot": ("mint.nn.functional.one_hot(a, 4)", I([0, 2, 1], np.int64)),
+}
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def dynamic_rnn(x, w, b, h, c):
+    ys, cs = [], []
+    h, c = h[0], c[0]
+    for now in x:
+        i, j, f, o = np.split(np.concatenate([now, h], 1) @ w + b, 4, 1)
+        c = sigmoid(f + 0.5) * c + sigmoid(i) * np.tanh(j)
+        h = sigmoid(o) * np.tanh(c)
+        ys.append(h)
+        cs.append(c)
+    return np.stack(ys), np.stack(cs)
+
+
+def dynamic_gru(x, wi, wh, bi, bh, h):
+    ys = []
+    for now in x:
+        (ri, zi, ni), (rh, zh, nh) = np.split(now @ wi + bi, 3, 1), np.split(h @ wh + bh, 3, 1)
+        z, n = sigmoid(zi + zh), np.tanh(ni + sigmoid(ri + rh) * nh)
+        h = (1 - z) * n + z * h
+        ys.append(h)
+    return (np.stack(ys),)
+
+
+def turned(x, cos, sin):
+    x = x.reshape(*x.shape[:2], -1, cos.shape[-1])
+    first, second = np.split(x, 2, -1)
+    y = x * cos[..., None, :] + np.concatenate([-second, first], -1) * sin[..., None, :]
+    return y.reshape(*y.shape[:2], -1)
+
+
+def rotary(q, k, cos, sin, at):
+    return turned(q, cos[at][None], sin[at][None]), turned(k, cos[at][None], sin[at][None])
+
+
+def init_routing(x, rows, experts):
+    order = np.argsort(experts.reshape(-1), kind="stable")
+    rows = rows.reshape(-1)[order]
+    return x[rows % len(x)], np.argsort(rows, kind="stable").astype(np.int32), experts.reshape(-1)[order]
+
+
+def finalize_routing(rows, x1, bias, scales, went, experts):
+    n, k = scales.shape
+    y = x1.copy()
+    for i in range(n):
+        for j in range(k):
+            y[i] += scales[i, j] * (rows[went[i + j * n]] + bias[experts[i, j]])
+    return (y,)
+
+
+def infer_attention(q, k, v):
+    heads = lambda x: x.reshape(2, -1, 2, 3).swapaxes(1, 2)
+    y = softmax(heads(q) @ heads(k).swapaxes(2, 3) * 0.5) @ heads(v)
+    return (y.swapaxes(1, 2).reshape(q.shape),)
+
+
+def feed_forward(x, w1, w2, b1, b2):
+    y = x @ w1 + b1
+    return (y * sigmoid(y) @ w2 + b2,)
+
+
+def bincount(x):
+    return (np.bincount(x, minlength=6)[:6].astype(np.float32),)
+
+
+def sparse_segments(x):
+    a, b = x[0] + x[1], x[3]
+    return np.stack([a, b]), np.stack([a / 2, b]), np.stack([a / np.sqrt(2), b])
+
+
+# What construct returns, and the same in numpy, of arguments a, b, .. : MindSpore has no kernel on the CPU.
+FORMULAS = {
+    "dynamic_rnn": ("pick(ops.DynamicRNN(forget_bias=0.5)(a, b, c, None, d, e), 0, 2)", dynamic_rnn, H(4, 2, 3), H(5, 8), H(8), H(1, 2, 2), H(1, 2, 2)),
+    "dynamic_gru": ("ops.DynamicGRUV2()(a, b, c, d, e, None, f)[0]", dynamic_gru, H(4, 2, 3), H(3, 6), H(2, 6), H(6), H(6), H(2, 2)),
+    "rotary_positions": ("ops.ApplyRotaryPosEmb(0)(a, b, c, d, e)", rotary, H(2, 3, 8), H(2, 3, 4), H(5, 4), H(5, 4), I([4, 0, 2])),
+    "init_routing": ("G.MoeInitRouting()(a, b, c, 3)", init_routing, F(3, 2), I([[0, 3], [1, 4], [2, 5]]), I([[1, 0], [2, 1], [0, 2]])),
+    "finalize_routing": ("G.MoeFinalizeRouting()(a, b, None, c, d, e, f)", finalize_routing, F(6, 2), F(3, 2), F(3, 2), U(3, 2), I([2, 4, 0, 1, 3, 5]), I([[1, 0], [2, 1], [0, 2]])),
+    "expert_tokens": ("G.MoeComputeExpertTokens()(a, 4)", lambda x: (np.searchsorted(x, np.arange(4), "right").astype(np.int32),), I([0, 0, 1, 3, 3])),
+    "infer_attention": ("G.FusedInferAttentionScore(2, 0.5)(a, (b,), (c,))[0]", infer_attention, F(2, 4, 6), F(2, 5, 6), F(2, 5, 6)),
+    "feed_forward": ("G.FFNExt('silu')(a, b, c, None, d, e)", feed_forward, H(3, 2), H(2, 4), H(4, 2), H(4), H(2)),
+    "bincount": ("P.Bincount()(a, Tensor(6, ms.int32), Tensor([], ms.float32))", bincount, I([1, 2, 2, 0, 7, 5])),
+    "sparse_segments": ("sparse(a)", sparse_segments, F(4, 3)),
+    "histogram_fixed": ("P.HistogramFixedWidth(5)(a, Tensor([-1.0, 1.0]))", lambda x: (np.histogram(np.clip(x, -1, 1), 5, (-1, 1))[0].astype(np.int32),), F(20)),
 }
 
 
@@ -222,14 +319,32 @@ def cells():
     }
 
 
+HELPERS = """
+from mindspore.ops.auto_generate import gen_ops_prim as G
+from mindspore.ops.operations.sparse_ops import *
+from mindspore.ops.operations.math_ops import *
+
+
+def pick(results, i, j):
+    return results[i], results[j]
+
+
+def sparse(x):
+    at = Tensor([0, 1, 3], ms.int32), Tensor([0, 0, 1], ms.int32)
+    return SparseSegmentSum()(x, *at), SparseSegmentMean()(x, *at), SparseSegmentSqrtN()(x, *at)
+
+
+"""
+
+
 def spelled(folder, name, expression, count):
     """A network from the text of what it returns: MindSpore reads the source of `construct`."""
-    arguments = ", ".join("abcd"[:count])
+    arguments = ", ".join("abcdef"[:count])
     with open(os.path.join(folder, f"net_{name}.py"), "w") as file:
         file.write("import mindspore as ms\nimport mindspore.scipy\nfrom mindspore import Tensor, mint, nn, ops\n")
         file.write("from mindspore.ops import operations as P\n")
         file.write("from mindspore.ops.operations.array_ops import DiagPart, PopulationCount, SegmentMean, SegmentMin, SegmentProd, SegmentSum\n")
-        file.write("from mindspore.ops.operations.nn_ops import DataFormatDimMap, DataFormatVecPermute\n\n\n")
+        file.write("from mindspore.ops.operations.nn_ops import DataFormatDimMap, DataFormatVecPermute\n" + HELPERS)
         file.write(f"class Net(nn.Cell):\n    def construct(self, {arguments}):\n        return {expression}\n")
     return importlib.import_module(f"net_{name}").Net()
 
@@ -240,13 +355,23 @@ def flat(value):
     return [value.asnumpy() if isinstance(value, Tensor) else np.array(value)]
 
 
-def export(name, net, inputs):
+def computed(formula, inputs):
+    """Of halves in single precision, then rounded."""
+    arrays = [x.asnumpy() for x in inputs]
+    is_half = any(x.dtype == np.float16 for x in arrays)
+    outputs = formula(*(x.astype(np.float32) if x.dtype == np.float16 else x for x in arrays))
+    return [y.astype(np.float16) if is_half else y for y in outputs]
+
+
+def export(name, net, inputs, formula=None):
+    """`formula` computes the outputs instead of the network."""
     net.set_train(False)
     ms.export(net, *inputs, file_name=name, file_format="MINDIR")
     arrays = {}
     for call in range(2 if name == "written" else 3 if name.startswith("random") else 1):
         arrays.update({f"in_{call}_{i}": np.array(x.asnumpy()) for i, x in enumerate(inputs)})
-        arrays.update({f"out_{call}_{i}": y for i, y in enumerate(flat(net(*inputs)))})
+        outputs = computed(formula, inputs) if formula else flat(net(*inputs))
+        arrays.update({f"out_{call}_{i}": y for i, y in enumerate(outputs)})
     np.savez_compressed(f"{name}.npz", **arrays)
 
 
@@ -256,10 +381,14 @@ def main():
         networks = cells()
         for name, (expression, *inputs) in EXPRESSIONS.items():
             networks[name] = (spelled(folder, name, expression, len(inputs)), *inputs)
+        formulas = {}
+        for name, (expression, formula, *inputs) in FORMULAS.items():
+            networks[name] = (spelled(folder, name, expression, len(inputs)), *inputs)
+            formulas[name] = formula
         for name, (net, *inputs) in networks.items():
             if not sys.argv[1:] or name in sys.argv[1:]:
                 try:
-                    export(name, net, inputs)
+                    export(name, net, inputs, formulas.get(name))
                 except Exception as error:
                     print(name, str(error).strip().splitlines()[0][:150], flush=True)
 

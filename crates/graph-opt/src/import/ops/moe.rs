@@ -142,18 +142,7 @@ pub(in crate::import) fn feed_forward(call: &mut Call) -> Result<Item> {
     if quantises || call.arg(3, "expertTokens").is_some() {
         return opaque::lower(call);
     }
-    const NAMES: &[&str] = &["relu", "fastgelu", "gelu", "silu"];
-    let name = match call.arg(14, "activation") {
-        Some(Item::Text(name)) => name,
-        _ => return opaque::lower(call),
-    };
-    let f = match NAMES.iter().position(|known| known.eq_ignore_ascii_case(&name)) {
-        Some(0) => Unary::Relu,
-        Some(1) => Unary::FastGelu,
-        Some(2) => Unary::GeluTanh,
-        Some(3) => Unary::Silu,
-        _ => return opaque::lower(call),
-    };
+    let Some(f) = activation(call)? else { return opaque::lower(call) };
     let mut x = call.tensor(0, "x")?;
     for (weight, bias) in [(1, 4), (2, 5)] {
         let weight = call.tensor(weight, "weight")?;
@@ -166,4 +155,20 @@ pub(in crate::import) fn feed_forward(call: &mut Call) -> Result<Item> {
         }
     }
     Ok(Item::Tensor(x))
+}
+
+/// The function between the products, by name or by its number among those of the Lite converter.
+fn activation(call: &mut Call) -> Result<Option<Unary>> {
+    let name = match call.arg(14, "activation") {
+        Some(Item::Text(name)) => name.to_lowercase(),
+        Some(_) => call.required_int(14, "activation")?.to_string(),
+        None => return Ok(None),
+    };
+    Ok(match &*name {
+        "relu" | "1" => Some(Unary::Relu),
+        "gelu" | "19" => Some(Unary::GeluTanh),
+        "fastgelu" | "22" => Some(Unary::FastGelu),
+        "silu" | "23" => Some(Unary::Silu),
+        _ => None,
+    })
 }
