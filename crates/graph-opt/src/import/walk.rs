@@ -12,7 +12,7 @@ use super::flow::Tails;
 use super::item::{Binding, Closure, Item, last};
 use super::known::known_ints;
 use super::ports::{Inputs, Names, outputs};
-use super::table::{self, Lowering};
+use super::table::{self, Lowering, Written};
 use super::{ImportOptions, ops};
 use crate::Result;
 use crate::ir::op::Binary;
@@ -421,36 +421,7 @@ impl<'m> Importer<'m> {
         let args: Result<Vec<Item>> =
             operands.into_iter().map(|operand| self.read(operand.item, time)).collect();
         let generator = self.generators.get(&*node.symbol).map(|(slot, _)| *slot);
-        let state = generator.map(|slot| self.value_at(slot, self.clock)).transpose()?;
-        let mut call = Call {
-            emit: &mut self.emit,
-            op_type,
-            args: args?,
-            attributes: &primitive.attributes,
-            ty: node.ty.as_ref(),
-            used: self.uses.get(&*node.symbol).copied().unwrap_or(0),
-            model_version: &self.model.model_version,
-            effect: primitive.has_side_effect(),
-            rank: self.options.rank,
-            symbols: &mut self.symbols,
-            name: &node.name,
-        };
-        let mut held = Vec::new();
-        let item = match lowering {
-            Some(Lowering::WriteAt(_, lower)) => {
-                let (item, values) = lower(&mut call)?;
-                held = values;
-                item
-            }
-            Some(Lowering::Draw(_, draw)) => {
-                let state = state.ok_or_else(|| call.invalid("it has no state"))?;
-                let (item, next) = draw(&mut call, state)?;
-                held.push(next);
-                item
-            }
-            Some(lowering) => lowering.apply(&mut call)?,
-            None => ops::opaque::lower(&mut call)?,
-        };
+        let (item, held) = self.lowered(node, primitive, op_type, args?, generator)?;
         let mut binding = Binding { item, time };
         if let (Some(slot), &[next]) = (generator, &held[..]) {
             self.write(slot, next)?;
@@ -479,6 +450,41 @@ impl<'m> Importer<'m> {
         }
         self.check_sole_reader(node, 0)?;
         Ok(binding)
+    }
+
+    /// What a primitive gives, and what parameters, or its generator of random numbers, hold afterwards.
+    fn lowered(
+        &mut self,
+        node: &'m Node,
+        primitive: &'m Primitive,
+        op_type: &'m str,
+        args: Vec<Item>,
+        generator: Option<usize>,
+    ) -> Result<Written> {
+        let state = generator.map(|slot| self.value_at(slot, self.clock)).transpose()?;
+        let mut call = Call {
+            emit: &mut self.emit,
+            op_type,
+            args,
+            attributes: &primitive.attributes,
+            ty: node.ty.as_ref(),
+            used: self.uses.get(&*node.symbol).copied().unwrap_or(0),
+            model_version: &self.model.model_version,
+            effect: primitive.has_side_effect(),
+            rank: self.options.rank,
+            symbols: &mut self.symbols,
+            name: &node.name,
+        };
+        let plain = |item| (item, Vec::new());
+        match table::find(op_type) {
+            Some(Lowering::WriteAt(_, lower)) => lower(&mut call),
+            Some(Lowering::Draw(_, draw)) => {
+                let state = state.ok_or_else(|| call.invalid("it has no state"))?;
+                draw(&mut call, state).map(|(item, next)| (item, vec![next]))
+            }
+            Some(lowering) => lowering.apply(&mut call).map(plain),
+            None => ops::opaque::lower(&mut call).map(plain),
+        }
     }
 
     /// Whether a slot is that of a tensor which is no parameter.
