@@ -7,12 +7,9 @@ use super::call::Call;
 use super::item::Item;
 use super::ops::{
     arith, attention, cache, collective, compare, complex, conv, conv3d, count, create, data, detection,
-    diagonal, elementwise, exchange, halo, index, inplace, linear, loss, moe, norm, pool, products, quant,
-    random, recurrent, reduce, resize, sample, scalar, scatter, sequence, shape, slice, solve, space, state,
-    stats,
     diagonal, elementwise, exchange, halo, index, inplace, linear, loss, matrix, moe, norm, pool, products,
-    quant, random, recurrent, reduce, resize, sample, scalar, scatter, shape, slice, solve, space, special,
-    state, stats, various,
+    quant, random, recurrent, reduce, resize, sample, scalar, scatter, sequence, shape, slice, solve, space,
+    special, state, stats, various,
 };
 use crate::Result;
 use crate::ir::ValueId;
