@@ -24,6 +24,7 @@ pub(super) fn write(
         (Op::TopK(top), _) => return index::top_k(w, top, &x[0], specs, used),
         (Op::Opaque(opaque), _) => return opaque::write(w, opaque, x, used),
         (Op::Collective(op), _) => return collective::write(w, op, x, specs),
+        (Op::Random(_), _) => return Err(w.unsupported("random", "MindSpore cannot be given its state")),
         (_, [spec]) => one(w, op, x, spec)?,
         _ => return Err(w.unsupported(op.name(), "it has not one result")),
     };
@@ -68,6 +69,7 @@ fn one(w: &mut Writer, op: &Op, x: &[Item], spec: &TensorSpec) -> Result<Item> {
         | Op::Bind(_)
         | Op::TopK(_)
         | Op::Opaque(_)
-        | Op::Collective(_) => Err(w.unsupported(op.name(), "it has not one result")),
+        | Op::Collective(_)
+        | Op::Random(_) => Err(w.unsupported(op.name(), "it has not one result")),
     }
 }

@@ -35,7 +35,7 @@ fn unary_spelling(f: Unary) -> Spelling {
         Unary::Softsign => P("Softsign"), Unary::IsNan => P("IsNan"), Unary::IsInf => F("IsInf"),
         Unary::IsFinite => F("IsFinite"),
         Unary::Log | Unary::Round | Unary::Gelu | Unary::Not | Unary::Elu { .. } | Unary::LeakyRelu { .. }
-        | Unary::Clip { .. } => Special,
+        | Unary::Clip { .. } | Unary::SwapParts => Special,
     }
 }
 
@@ -59,6 +59,7 @@ pub(in crate::export) fn unary(w: &mut Writer, f: Unary, x: &Item, spec: &Tensor
         (_, Unary::Log) => log(w, x, spec),
         (_, Unary::Round) => w.function("Round", &[x.into(), 0.into()], spec),
         (_, Unary::Gelu) => return gelu(w, x),
+        (_, Unary::SwapParts) => swap_parts(w, x, spec),
         (_, Unary::Elu { alpha }) => return elu(w, x, alpha, spec),
         (_, Unary::LeakyRelu { alpha }) => return leaky_relu(w, x, alpha),
         (_, Unary::Clip { low, high }) => {
@@ -68,6 +69,14 @@ pub(in crate::export) fn unary(w: &mut Writer, f: Unary, x: &Item, spec: &Tensor
         _ if spec.dtype == DType::Bool => w.function("LogicalNot", &[x.into()], spec),
         _ => w.attributed("Invert", &[], &[x.into()], spec),
     })
+}
+
+fn swap_parts(w: &mut Writer, x: &Item, spec: &TensorSpec) -> Item {
+    let part = if spec.dtype == DType::C64 { DType::F32 } else { DType::F64 };
+    let part = TensorSpec::new(part, spec.shape.clone());
+    let real = w.function("Real", &[x.into()], &part);
+    let imaginary = w.attributed("Imag", &[], &[x.into()], &part);
+    w.function("Complex", &[(&imaginary).into(), (&real).into()], spec)
 }
 
 /// The one function that keeps its attributes.
