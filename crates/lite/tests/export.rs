@@ -11,11 +11,18 @@ use mslite::{BuildOptions, Level};
 use mslite_graph_opt::ir::Port;
 use mslite_graph_opt::{Graph, ImportOptions, Op, export, import};
 use mslite_mindir::{Model, OpenOptions};
-use mslite_tensor::Dim;
+use mslite_tensor::{DType, Dim};
 use mslite_testkit::{Generator, Tolerance, compare, reference};
 
 /// Models that cannot be written, and why. One that can after all fails the test.
-const NOT_WRITTEN: &[(&str, &str)] = &[];
+const NOT_WRITTEN: &[(&str, &str)] = &[
+    ("random_classes", STATE),
+    ("random_integers", STATE),
+    ("random_normal", STATE),
+    ("random_uniform", STATE),
+];
+
+const STATE: &str = "MindSpore's random primitives take seeds, not the state of a generator";
 
 const LEVELS: [Level; 2] = [Level::O0, Level::O2];
 
@@ -126,6 +133,16 @@ fn graphs_of_the_golden_tests_compute_the_same() {
     assert!(compared > 80, "{compared} graphs were compared");
 }
 
+/// What roundings at other places differ by: of the narrowest float in the graph.
+fn narrowest(graph: &Graph) -> f64 {
+    let narrow = |dtype: DType| graph.values().any(|(_, value)| value.spec.dtype == dtype);
+    match (narrow(DType::BF16), narrow(DType::F16)) {
+        (true, _) => 1.6e-2,
+        (_, true) => 2e-3,
+        _ => 1e-5,
+    }
+}
+
 /// Whether a graph was compared with what is read again; one that needs other ranks or primitives is only written.
 fn agrees(graph: &Graph) -> Result<bool, String> {
     let is_wide = |op: &Op| matches!(op, Op::MatMul(matmul) if matmul.wide);
@@ -151,7 +168,7 @@ fn agrees(graph: &Graph) -> Result<bool, String> {
     let Ok(expected) = reference::evaluate(graph, &inputs) else { return Ok(false) };
     let actual = reference::evaluate(&again, &inputs)?;
     for (actual, expected) in actual.iter().zip(&expected) {
-        let tolerance = if expected.dtype().size() == 2 { 2e-3 } else { 1e-5 };
+        let tolerance = narrowest(graph);
         compare(actual, expected, Tolerance { rtol: tolerance, atol: tolerance }).map_err(text)?;
     }
     Ok(actual.len() == expected.len())

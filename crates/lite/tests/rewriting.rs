@@ -322,7 +322,7 @@ impl Network {
     }
 
     /// `[batch, heads, length, width]`
-    fn to_heads(&mut self, x: ValueId) -> ValueId {
+    fn split_heads(&mut self, x: ValueId) -> ValueId {
         let x = self.reshape(x, &[self.batch, self.length, self.heads, self.width]);
         self.push(Op::Transpose(vec![0, 2, 1, 3]), &[x])
     }
@@ -330,7 +330,7 @@ impl Network {
     fn attention(&mut self, x: ValueId) -> ValueId {
         let [q, k, v] = [0; 3].map(|_| {
             let y = self.dense(x, self.all());
-            self.to_heads(y)
+            self.split_heads(y)
         });
         let (q, k) = if self.chance(2) { self.rotated(q, k) } else { (q, k) };
         let scale = 1.0 / (self.width as f32).sqrt();

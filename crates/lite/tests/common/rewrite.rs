@@ -14,7 +14,7 @@ use mslite_mindir::{Model, OpenOptions, SaveOptions};
 use super::corpus::Files;
 
 /// Operations that are written as several primitives which no pass joins again.
-const SPELT_OUT: &[&str] = &["clip", "elu", "leaky_relu", "top_k"];
+const SPELT_OUT: &[&str] = &["clip", "elu", "leaky_relu", "swap_parts", "top_k"];
 
 /// Reads a model, optimises it, and writes it to another file. What is read again has to be the same graph, as far as
 /// names and operations tell.
