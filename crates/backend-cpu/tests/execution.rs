@@ -221,7 +221,7 @@ fn refusals_name_the_operation() {
         (Op::MatMul(activated), vec![ints.clone(), ints], vec!["matmul", "relu", "i32"]),
         (Op::Conv2d(grouped), vec![image, weight], vec!["3 output channels", "2 groups"]),
         (Op::Opaque(opaque), vec![spec.clone()], vec!["Frobnicate"]),
-        (Op::Binary(Binary::Mul), vec![complex.clone(), complex], vec!["mul", "c64"]),
+        (Op::Binary(Binary::Maximum), vec![complex.clone(), complex], vec!["maximum", "c64"]),
     ] {
         let graph = one_op(op, &operands);
         let claim = device(1).claim(&graph);
