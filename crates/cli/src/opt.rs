@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use mslite::{Error, ErrorKind, Key, Level, Mode, Result};
-use mslite_graph_opt::pass::{Measure, OptimiseOptions, Pass, Report, optimise, passes};
+use mslite_graph_opt::pass::{Measure, OptimiseOptions, Pass, Precision, Report, optimise, passes};
 use mslite_graph_opt::{Graph, ImportOptions, export, import};
 use mslite_mindir::{Model, OpenOptions, SaveOptions, Saved};
 
@@ -31,6 +31,7 @@ use crate::run::{MAX_RANKS, at_rank, parse_key};
 ///   mslite opt net.mindir -o fast.mindir
 ///   mslite opt net.mindir -o fast.mindir --without attention --dump steps --dot
 ///   mslite opt net.mindir -o fast.mindir --fuel 100
+///   mslite opt net.mindir -o small.mindir --precision f16 --keep 'Default/head*',softmax
 ///   mslite opt slice{rank}.mindir -o fast{rank}.mindir --ranks 2
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -50,6 +51,13 @@ pub(crate) struct OptArgs {
     /// Do not run these passes
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     without: Vec<String>,
+    /// Compute products, convolutions and what stands between them in f16 or bf16
+    #[arg(long, value_name = "T", value_parser = parse_precision)]
+    precision: Option<Precision>,
+    /// With --precision: keep nodes as they are, by the name of their operation or a pattern for their scope (`*` stands
+    /// for anything)
+    #[arg(long, value_name = "A,B", value_delimiter = ',', requires = "precision")]
+    keep: Vec<String>,
     /// Most rewrites. To find one that does harm, halve it until the harm has gone
     #[arg(long, value_name = "N")]
     fuel: Option<u64>,
@@ -139,6 +147,11 @@ fn parse_level(text: &str) -> Result<Level, String> {
     text.parse().map_err(|error: mslite_graph_opt::Error| error.to_string())
 }
 
+fn parse_precision(text: &str) -> Result<Precision, String> {
+    let dtype = text.parse().map_err(|error: mslite_tensor::Error| error.to_string())?;
+    Precision::new(dtype).map_err(|error| error.to_string())
+}
+
 fn options(args: &OptArgs) -> Result<OptimiseOptions> {
     let without: BTreeSet<String> = args.without.iter().cloned().collect();
     let mut selected = match args.passes.is_empty() {
@@ -149,6 +162,9 @@ fn options(args: &OptArgs) -> Result<OptimiseOptions> {
         named(name)?;
     }
     selected.retain(|pass| !without.contains(pass.name()));
+    if let Some(precision) = args.precision.clone() {
+        selected.push(Arc::new(args.keep.iter().fold(precision, Precision::keeping)));
+    }
     Ok(OptimiseOptions {
         passes: selected,
         fuel: args.fuel,

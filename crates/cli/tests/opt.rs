@@ -69,6 +69,25 @@ fn the_table_has_a_row_for_each_pass() {
 }
 
 #[test]
+fn products_are_lowered_unless_they_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.mindir");
+    let row = |further: &[&str]| {
+        let table = text(&opt(&example(), &out, further));
+        table
+            .lines()
+            .find(|line| line.trim_start().starts_with("precision"))
+            .map(|line| line.split_whitespace().nth(1).unwrap().to_owned())
+    };
+    assert_eq!(row(&[]), None);
+    assert_ne!(row(&["--precision", "f16"]).unwrap(), "0");
+    assert_eq!(row(&["--precision", "bf16", "--keep", "matmul"]).unwrap(), "0");
+    let output = opt(&example(), &out, &["--precision", "i8"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(errors(&output).contains("f16 or bf16"), "{}", errors(&output));
+}
+
+#[test]
 fn json_says_the_same() {
     let Some(model) = model("w_bert") else { return };
     let folder = tempfile::tempdir().unwrap();

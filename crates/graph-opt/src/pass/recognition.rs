@@ -341,20 +341,28 @@ fn difference(node: &Node) -> Option<(ValueId, ValueId)> {
     }
 }
 
-/// `gather(table, i) * cast(truth)`
+/// `gather(table, i) * cast(truth)`, perhaps reshaped between.
 fn masked_rows(site: &Site) -> Option<Expr> {
     let (Op::Binary(Binary::Mul), &[x, y]) = (&site.node.op, site.node.operands.as_slice()) else {
         return None;
     };
     let dtype = site.result().dtype;
     let form = |rows: ValueId, mask: ValueId| {
-        let cast = site.sole_producer(mask).filter(|node| matches!(node.op, Op::Cast(_)))?;
-        let truth = cast.operands[0];
+        let mut cast = site.sole_producer(mask)?;
+        let reshape = matches!(cast.op, Op::Reshape(_)).then(|| cast.op.clone());
+        if reshape.is_some() {
+            cast = site.sole_producer(cast.operands[0])?;
+        }
+        let truth = matches!(cast.op, Op::Cast(_)).then(|| cast.operands[0])?;
         let gather = site.producer(rows).filter(|node| matches!(node.op, Op::Gather(_)))?;
         let table = site.constant(gather.operands[0])?;
         let fits = site.graph.spec(truth).dtype == DType::Bool && dtype.is_float() && is_finite(table);
         let zero = Expr::Constant(Tensor::zeros(dtype, &[]).ok()?);
-        fits.then(|| Expr::node(Op::Select, [truth.into(), rows.into(), zero]))
+        let condition = match reshape {
+            Some(reshape) => Expr::node(reshape, [truth]),
+            None => truth.into(),
+        };
+        fits.then(|| Expr::node(Op::Select, [condition, rows.into(), zero]))
     };
     form(x, y).or_else(|| form(y, x))
 }
