@@ -1,11 +1,11 @@
 //! How the time of the optimiser grows with the graph: a table, and a plot if a file is named.
 //!
 //! ```text
-//! cargo run --release -p mslite-graph-opt --example scaling -- scaling.svg
+//! cargo run --release -p mslite --example scaling -- scaling.svg
 //! ```
 #![allow(clippy::print_stdout, reason = "the table is its result")]
 
-#[path = "../benches/transformer/mod.rs"]
+#[path = "../../graph-opt/benches/transformer/mod.rs"]
 mod transformer;
 
 use std::fmt::Write;
@@ -17,6 +17,7 @@ use mslite_graph_opt::pass::{OptimiseOptions, optimise};
 const REPETITIONS: usize = 5;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let options = OptimiseOptions { evaluator: Some(mslite::evaluator()), ..OptimiseOptions::default() };
     let mut points = Vec::new();
     println!("{:>8} {:>8} {:>10} {:>22}", "nodes", "after", "seconds", "ns / (n log2 n)");
     for target in [1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000] {
@@ -24,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (mut seconds, mut after) = (f64::INFINITY, 0);
         for _ in 0..REPETITIONS {
             let start = Instant::now();
-            let (optimised, _) = optimise(&graph, &OptimiseOptions::default())?;
+            let (optimised, _) = optimise(&graph, &options)?;
             seconds = seconds.min(start.elapsed().as_secs_f64());
             after = optimised.nodes().len();
         }
