@@ -216,8 +216,11 @@ fn repeated(
         };
         let now = emit.op(Op::Gather(Gather { axis: 0, batch_dims: 0 }), &[x, at])?;
         let mut next = step(emit, now, &carried[..count])?;
-        let place = emit.reshape(at, vec![Dim::from(1)])?;
-        let written = emit.op(Op::ScatterNd(ScatterKind::Update), &[carried[count], place, next[0]])?;
+        let place = emit.reshape(at, vec![Dim::from(1); 2])?;
+        let mut row = emit.dims(next[0])?;
+        row.insert(0, Dim::from(1));
+        let row = emit.reshape(next[0], row)?;
+        let written = emit.op(Op::ScatterNd(ScatterKind::Update), &[carried[count], place, row])?;
         next.truncate(count);
         next.push(written);
         Ok(next)
