@@ -9,7 +9,7 @@ use common::models;
 use mslite_backend_cpu::CpuEvaluator;
 use mslite_graph_opt::ir::Node;
 use mslite_graph_opt::ir::op::{Conv2d, MatMul, Unary};
-use mslite_graph_opt::pass::{Collectives, Level, OptimiseOptions, optimise, passes};
+use mslite_graph_opt::pass::{Level, OptimiseOptions, agreed_passes, optimise, passes};
 use mslite_graph_opt::{Graph, ImportOptions, Op, ValueId, import};
 use mslite_mindir::{Model, OpenOptions};
 use mslite_testkit::cases::discover;
@@ -59,7 +59,7 @@ fn compiled(path: &Path) -> (Graph, Graph, usize) {
     let model = Model::open(path, &OpenOptions::new()).unwrap();
     let before = import(&model, &ImportOptions::default()).unwrap();
     let mut passes = passes(Level::O2);
-    passes.push(Arc::new(Collectives));
+    passes.extend(agreed_passes(Level::O2));
     let evaluator = Some(Arc::new(CpuEvaluator) as _);
     let options = OptimiseOptions { passes, evaluator, ..OptimiseOptions::default() };
     let (after, report) = optimise(&before, &options).unwrap();

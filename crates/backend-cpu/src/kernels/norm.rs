@@ -272,9 +272,10 @@ pub(super) fn add_norm(norm: &AddNorm, cx: &Build<'_>) -> Option<BoxKernel> {
     let first = cx.inputs.len() - if centred { 2 } else { 1 };
     let addends: Vec<Factor> =
         cx.inputs[1..first].iter().map(|addend| Factor::new(addend, x, axis)).collect();
-    with_type!(x.dtype, T in float => {
+    let wide = x.dtype != cx.outputs[0].dtype;
+    with_type!(cx.outputs[0].dtype, T in float => {
         let normal = Normalise::<T>::new(&Norm { axis, epsilon }, cx, centred, first);
-        Box::new(AddNormalise { normal, addends, sum }) as BoxKernel
+        Box::new(AddNormalise { normal, addends, sum, wide }) as BoxKernel
     })
 }
 
@@ -439,6 +440,8 @@ struct AddNormalise<T> {
     addends: Vec<Factor>,
     /// Whether the sum is a result.
     sum: bool,
+    /// Whether the first operand is f32, and rounded.
+    wide: bool,
 }
 
 impl<T: Scalar<Work: Real>> Kernel for AddNormalise<T> {
@@ -449,7 +452,10 @@ impl<T: Scalar<Work: Real>> Kernel for AddNormalise<T> {
 
     fn run(&self, args: &mut Args<'_>) -> Result<()> {
         let Normalise { width, len, first, ref factors, .. } = self.normal;
-        let x = args.input::<T>(0);
+        let (own, wide): (&[T], &[f32]) = match self.wide {
+            true => (&[], args.input(0)),
+            false => (args.input(0), &[]),
+        };
         let y = args.output::<T>(0);
         if y.is_empty() {
             return Ok(());
@@ -460,26 +466,43 @@ impl<T: Scalar<Work: Real>> Kernel for AddNormalise<T> {
             false => scratch.split_off_mut(..len).unwrap_or_default(),
         };
         let addends = expanded(&self.addends, 1, len, args, &mut scratch);
-        let own = expanded(factors, first, len, args, &mut scratch);
+        let scales = expanded(factors, first, len, args, &mut scratch);
         args.team.split_pair([y, sums], width, 5, |at, part, sums| {
             for (i, (y, sum)) in part.chunks_mut(width).zip(sums.chunks_mut(width)).enumerate() {
                 let from = at + i * width;
-                add_rows(&x[from..from + width], rows_of(&self.addends, addends, from, width), sum);
-                self.normal.row(sum, rows_of(factors, own, from, width), y);
+                let x = match self.wide {
+                    true => Row::Wide(&wide[from..from + width]),
+                    false => Row::Own(&own[from..from + width]),
+                };
+                add_rows(x, rows_of(&self.addends, addends, from, width), sum);
+                self.normal.row(sum, rows_of(factors, scales, from, width), y);
             }
         });
         Ok(())
     }
 }
 
+/// A row of the first operand.
+enum Row<'a, T> {
+    Own(&'a [T]),
+    Wide(&'a [f32]),
+}
+
 /// `x` and the addends that are there, rounded after each addition.
-fn add_rows<T: Scalar<Work: Real>>(x: &[T], addends: [&[T]; 2], sum: &mut [T]) {
+fn add_rows<T: Scalar<Work: Real>>(x: Row<'_, T>, addends: [&[T]; 2], sum: &mut [T]) {
     let (mut total, mut to) = buffers::<T>();
     let mut from = [T::Work::zeroed(); CHUNK];
     for (i, sum) in sum.chunks_mut(CHUNK).enumerate() {
         let columns = i * CHUNK..i * CHUNK + sum.len();
         let total = &mut total[..sum.len()];
-        total.copy_from_slice(T::load(&x[columns.clone()], &mut from));
+        match x {
+            Row::Own(x) => total.copy_from_slice(T::load(&x[columns.clone()], &mut from)),
+            Row::Wide(x) => {
+                for (total, &x) in total.iter_mut().zip(&x[columns.clone()]) {
+                    *total = narrow::<T>(T::Work::from_f64(f64::from(x))).to_work();
+                }
+            }
+        }
         for addend in addends.iter().filter_map(|addend| addend.get(columns.clone())) {
             for (total, &a) in total.iter_mut().zip(T::load(addend, &mut from)) {
                 *total = narrow::<T>(total.add(a)).to_work();

@@ -52,7 +52,12 @@ pub(super) fn add_norm(norm: &AddNorm, operands: &[&TensorSpec]) -> Inferred {
             format!("it takes {} or {} operands, not {}", factors + 2, factors + 3, operands.len())
         })?;
     let AddNorm { axis, epsilon, .. } = *norm;
-    let x = operands[0];
+    let mut x = operands[0].clone();
+    let others = operands[operands.len() - 1].dtype;
+    if x.dtype == DType::F32 && matches!(others, DType::F16 | DType::BF16) {
+        x.dtype = others;
+    }
+    let x = &x;
     for addend in &operands[1..=addends] {
         same_dtype(x, addend)?;
         if broadcast(&x.shape, &addend.shape)? != x.shape {

@@ -329,7 +329,8 @@ pub struct Norm {
 }
 
 /// A sum of x and one or two addends, which broadcast against x, and its normalisation over trailing axes: that of
-/// [`Op::LayerNorm`] if it is centred, else that of [`Op::RmsNorm`]. The sum is rounded after each addition.
+/// [`Op::LayerNorm`] if it is centred, else that of [`Op::RmsNorm`]. The sum is rounded after each addition. An x in f32
+/// is rounded to the type of the others first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AddNorm {
     /// First normalised axis.

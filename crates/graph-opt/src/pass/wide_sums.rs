@@ -11,7 +11,7 @@ use crate::{Graph, Result};
 /// A matrix product whose rows are divided among ranks is a sum over ranks. Rounding each rank's part to 16 bits, and
 /// their sum again, loses what the undivided product keeps in f32 up to its end. Where a product goes straight into
 /// a sum over ranks, the parts travel as f32, and the sum is rounded, once: results do not depend on the number
-/// of ranks. Twice as many bytes travel.
+/// of ranks. Twice as many bytes travel. What adds the sum up and normalises it ([`Op::AddNorm`]) rounds it, too.
 ///
 /// It does not fire for products with bias or activation, nor where the part is read by others, too. Every rank
 /// of a group must do the same, which no rank can know by itself: it is not among the standard passes, and
@@ -34,6 +34,14 @@ impl Pass for WideSums {
         let uses = graph.use_counts();
         let mut patch = Patch::new(graph);
         for (id, node) in graph.nodes() {
+            if let Some(sum) = rounded_addend(graph, node, &uses)
+                && cx.spend("rounded_where_it_is_added", &node.origin)
+            {
+                let operands = [&[sum], &node.operands[1..]].concat();
+                let results = patch.push(graph, id, node.op.clone(), &operands, &node.origin)?;
+                node.results.iter().zip(results).for_each(|(&old, new)| patch.replace(old, new));
+                patch.remove(id);
+            }
             let Op::Collective(collective) = &node.op else { continue };
             let Some(product) = rounded_product(graph, node, collective, &uses) else { continue };
             if cx.spend("sum_before_rounding", &node.origin) {
@@ -42,6 +50,15 @@ impl Pass for WideSums {
         }
         Ok(patch.into_change())
     }
+}
+
+/// A sum over ranks in f32 that is only rounded to be added up and normalised.
+fn rounded_addend(graph: &Graph, node: &Node, uses: &[usize]) -> Option<ValueId> {
+    let first = *node.operands.first().filter(|_| matches!(node.op, Op::AddNorm(_)))?;
+    let (_, cast) = graph.producer(first).filter(|(_, node)| matches!(node.op, Op::Cast(_)))?;
+    let (_, sum) = graph.producer(cast.operands[0])?;
+    let is_wide = graph.spec(cast.operands[0]).dtype == DType::F32;
+    (matches!(sum.op, Op::Collective(_)) && is_wide && uses[first.index()] == 1).then_some(cast.operands[0])
 }
 
 /// The product that is rounded before it is added to those of other ranks.

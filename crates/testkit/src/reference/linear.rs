@@ -159,9 +159,10 @@ pub(super) fn rms_norm(norm: &Norm, x: &Array, gamma: &Array) -> Answer {
 pub(super) fn add_norm(norm: &AddNorm, operands: &[&Array]) -> Result<Vec<Array>, String> {
     let (&x, rest) = operands.split_first().ok_or("it has operands")?;
     let (addends, factors) = rest.split_at(rest.len() - if norm.centred { 2 } else { 1 });
-    let mut sum = x.clone();
+    let dtype = factors[0].dtype;
+    let mut sum = Array::new(dtype, &x.dims, x.values.clone());
     for addend in addends {
-        sum = Array::build(x.dtype, &x.dims, |index| {
+        sum = Array::build(dtype, &x.dims, |index| {
             Ok(Scalar::Float(float(sum.at(index)) + float(addend.at_broadcast(index))))
         })?;
     }

@@ -75,7 +75,7 @@ pub(in crate::export) fn rms_norm(w: &mut Writer, op: &Norm, x: &Item, gamma: &I
 pub(in crate::export) fn add_norm(w: &mut Writer, op: &AddNorm, x: &[Item]) -> Result<Vec<Option<Symbol>>> {
     let weights = if op.centred { 2 } else { 1 };
     let (terms, weights) = x.split_at(x.len() - weights);
-    let mut sum = terms[0].clone();
+    let mut sum = w.cast(&terms[0], weights[0].spec.dtype)?;
     for term in &terms[1..] {
         sum = w.binary(Binary::Add, &sum, term)?;
     }
