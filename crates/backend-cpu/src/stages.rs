@@ -223,14 +223,12 @@ impl Between {
         drop(read);
         let made = &mut self.made[at];
         for (i, ty) in execution.outputs().iter().enumerate() {
-            if made.get(i).is_some_and(|buffer| buffer.dims() == &ty.dims[..]) {
-                continue;
-            }
             let is_direct = matches!(self.stages.places.get(&stage.outputs[i]), Some(Place::Output(_)));
-            let buffer = HostBuffer::zeroed(ty.dtype, if is_direct { &[0] } else { &ty.dims })?;
+            let dims: &[usize] = if is_direct { &[0] } else { &ty.dims };
             match made.get_mut(i) {
-                Some(place) => *place = buffer,
-                None => made.push(buffer),
+                Some(buffer) if buffer.dims() == dims => {}
+                Some(buffer) => *buffer = HostBuffer::zeroed(ty.dtype, dims)?,
+                None => made.push(HostBuffer::zeroed(ty.dtype, dims)?),
             }
         }
         Ok(())
