@@ -62,25 +62,38 @@ pub(in crate::import) fn prompt_flash_attention(call: &mut Call) -> Result<Item>
     if quantised {
         return opaque::lower(call);
     }
-    let heads = call.required_int(12, "num_heads")?;
-    let layout = call.choice(16, "input_layout", LAYOUTS, 0)?;
+    match banded_attention(call, 12, 0, 6, 3)? {
+        Some(y) => Ok(Item::Tensor(y)),
+        None => opaque::lower(call),
+    }
+}
+
+/// Attention whose numbers stand from position `first` on: heads, scale, tokens before and after (`after` where they are
+/// absent), layout, and, two further, the mode of the mask; `shift` and `mask` are positions, too. `None` for modes that
+/// are not known.
+fn banded_attention(
+    call: &mut Call,
+    first: usize,
+    after: i64,
+    shift: usize,
+    mask: usize,
+) -> Result<Option<ValueId>> {
+    let heads = call.required_int(first, "num_heads")?;
+    let layout = call.choice(first + 4, "input_layout", LAYOUTS, 0)?;
     let heads = split_heads(call, layout, heads)?;
-    let mode = call.int_or(18, "sparse_mode", 0)?;
-    let mask = call.tensor_opt(3, "attn_mask")?;
-    let limits = (call.int_or(14, "pre_tokens", FAR)?, call.int_or(15, "next_tokens", 0)?);
+    let mode = call.int_or(first + 6, "sparse_mode", 0)?;
+    let mask = call.tensor_opt(mask, "attn_mask")?;
+    let limits = (call.int_or(first + 2, "pre_tokens", FAR)?, call.int_or(first + 3, "next_tokens", after)?);
     let mask = match (mask, mode) {
         (Some(mask), 0) => band(call, &heads, mask, limits).map(Some)?,
         (mask, mode) => match sparse_mask(call, &heads, mask, mode, limits)? {
             Some(mask) => mask,
-            None => return opaque::lower(call),
+            None => return Ok(None),
         },
     };
-    let options = Options {
-        shift: call.tensor_opt(6, "pse_shift")?,
-        mask,
-        scale: call.float_or(13, "scale_value", 1.0)?,
-    };
-    attention(call, &heads, &options).map(Item::Tensor)
+    let shift = call.tensor_opt(shift, "pse_shift")?;
+    let options = Options { shift, mask, scale: call.float_or(first + 1, "scale_value", 1.0)? };
+    attention(call, &heads, &options).map(Some)
 }
 
 /// A mask, and what lies more than `before` places before the diagonal or more than `after` behind it.
@@ -367,24 +380,8 @@ pub(in crate::import) fn fused_infer_attention(call: &mut Call) -> Result<Item> 
     if (5..24).any(|position| call.arg(position, "").is_some()) || call.uses(1) {
         return opaque::lower(call);
     }
-    let heads = call.required_int(24, "num_heads")?;
-    let layout = call.choice(28, "input_layout", LAYOUTS, 0)?;
-    let heads = split_heads(call, layout, heads)?;
-    let mode = call.int_or(30, "sparse_mode", 0)?;
-    let mask = call.tensor_opt(4, "attn_mask")?;
-    let limits = (call.int_or(26, "pre_tokens", FAR)?, call.int_or(27, "next_tokens", FAR)?);
-    let mask = match (mask, mode) {
-        (Some(mask), 0) => band(call, &heads, mask, limits).map(Some)?,
-        (mask, mode) => match sparse_mask(call, &heads, mask, mode, limits)? {
-            Some(mask) => mask,
-            None => return opaque::lower(call),
-        },
-    };
-    let options = Options {
-        shift: call.tensor_opt(3, "pse_shift")?,
-        mask,
-        scale: call.float_or(25, "scale_value", 1.0)?,
-    };
-    let y = attention(call, &heads, &options)?;
-    Ok(Item::tuple([Item::Tensor(y), Item::UNMADE]))
+    match banded_attention(call, 24, FAR, 3, 4)? {
+        Some(y) => Ok(Item::tuple([Item::Tensor(y), Item::UNMADE])),
+        None => opaque::lower(call),
+    }
 }
