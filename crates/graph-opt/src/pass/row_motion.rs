@@ -100,8 +100,9 @@ impl Walk<'_> {
                 return Some((op, operands));
             }
             Op::Gather(Gather { axis: 0, batch_dims: 0 }) => {
+                // Of a table that is a vector there are no rows.
                 operands[1] = *self.flat.get(&operands[1])?;
-                return Some((op, operands));
+                return (self.dims(node.results[0])?.len() >= 2).then_some((op, operands));
             }
             Op::Unary(_) | Op::Cast(_) => {}
             Op::MatMul(MatMul { transpose_a: false, .. }) if self.is_matrix(operands[1]) => {}
