@@ -9,6 +9,7 @@ mod op;
 mod reduce;
 mod rendezvous;
 mod shared;
+mod transport;
 mod world;
 
 pub use collective::{Collective, CollectiveExt};
@@ -18,4 +19,5 @@ pub use group::{Group, GroupName, WORLD_GROUP, is_world_group};
 pub use op::{CollectiveKind, CollectiveOp, ParseOpError, Reduction};
 pub use rendezvous::{JoinOptions, Rendezvous};
 pub use shared::{MAX_RANKS, SEND_CAPACITY};
+pub use transport::Transport;
 pub use world::World;

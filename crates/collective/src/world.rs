@@ -2,16 +2,16 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::shared::{self, Member, SharedGroup};
-use crate::{Collective, Error, Group, GroupName, JoinOptions, Result, is_world_group};
+use crate::shared::SharedMemory;
+use crate::{Collective, Error, Group, GroupName, JoinOptions, Result, Transport, is_world_group};
 
-/// One rank among all ranks of a job on this host: where groups come from.
+/// One rank among all ranks of a job: where groups come from.
 ///
 /// The rank is part of the world until this and all groups made from it are dropped.
 pub struct World {
-    member: Arc<Member>,
-    everybody: Arc<SharedGroup>,
-    groups: Mutex<Vec<Arc<SharedGroup>>>,
+    transport: Box<dyn Transport>,
+    everybody: Arc<dyn Collective>,
+    groups: Mutex<Vec<Arc<dyn Collective>>>,
 }
 
 impl World {
@@ -23,8 +23,7 @@ impl World {
     /// rank is taken or the rendezvous is not ours, [`Error::Unsupported`] when there is not enough shared
     /// memory, [`Error::Io`].
     pub fn join(options: &JoinOptions) -> Result<World> {
-        let path = options.rendezvous.path();
-        World::new(shared::join(path, options.rank, options.size, options.timeout)?)
+        World::over(SharedMemory::join(options)?)
     }
 
     /// The ranks of a job whose ranks are threads of this process, in order. A rank that waits longer than
@@ -33,35 +32,37 @@ impl World {
     /// # Errors
     /// [`Error::InvalidArgument`] for no or too many ranks, [`Error::Io`] when memory cannot be mapped.
     pub fn threads(size: usize, timeout: Duration) -> Result<Vec<World>> {
-        shared::threads(size, timeout)?.into_iter().map(World::new).collect()
+        SharedMemory::threads(size, timeout)?.into_iter().map(World::over).collect()
     }
 
-    fn new(member: Member) -> Result<World> {
-        let member = Arc::new(member);
-        let everybody =
-            Group { name: GroupName::world(), ranks: (0..member.size).collect(), rank: member.rank };
-        let everybody = Arc::new(SharedGroup::open(&member, everybody)?);
-        Ok(World { member, everybody, groups: Mutex::default() })
+    /// The world whose ranks exchange data through this transport.
+    ///
+    /// # Errors
+    /// As [`Transport::open`] of the group of all ranks.
+    pub fn over(transport: impl Transport + 'static) -> Result<World> {
+        let (rank, ranks) = (transport.rank(), (0..transport.size()).collect());
+        let everybody = transport.open(Group { name: GroupName::world(), ranks, rank })?;
+        Ok(World { transport: Box::new(transport), everybody, groups: Mutex::default() })
     }
 
     /// This rank.
     pub fn rank(&self) -> usize {
-        self.member.rank
+        self.transport.rank()
     }
 
     /// Number of ranks.
     pub fn size(&self) -> usize {
-        self.member.size
+        self.transport.size()
     }
 
     /// How long a rank waits for another.
     pub fn timeout(&self) -> Duration {
-        self.member.timeout
+        self.transport.timeout()
     }
 
     /// The group of all ranks.
     pub fn everybody(&self) -> Arc<dyn Collective> {
-        Arc::clone(&self.everybody) as _
+        Arc::clone(&self.everybody)
     }
 
     /// The group of this name, with these world ranks in this order; the same again when asked again.
@@ -81,10 +82,9 @@ impl World {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it = |group: &Group| group.name.as_str() == name && group.ranks == ranks;
         if let Some(group) = groups.iter().find(|group| is_it(group.group())) {
-            return Ok(Arc::clone(group) as _);
+            return Ok(Arc::clone(group));
         }
-        let group = Group { name: name.into(), ranks: ranks.to_vec(), rank };
-        let group = Arc::new(SharedGroup::open(&self.member, group)?);
+        let group = self.transport.open(Group { name: name.into(), ranks: ranks.to_vec(), rank })?;
         groups.push(Arc::clone(&group));
         Ok(group)
     }
@@ -112,13 +112,13 @@ impl World {
     /// # Errors
     /// As [`Collective::enqueue`].
     pub fn exchange(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
-        self.everybody.exchange(bytes)
+        self.transport.exchange(bytes)
     }
 
     /// Ends the job: pending and later operations fail with [`Error::PeerLost`] naming this rank and the reason
     /// at the other ranks, and with [`Error::Aborted`] here.
     pub fn abort(&self, reason: &str) {
-        self.member.abort(reason);
+        self.transport.abort(reason);
     }
 }
 

@@ -11,14 +11,14 @@ mod operations;
 mod process;
 mod signature;
 mod table;
+mod transport;
 mod wait;
 
-pub(crate) use channel::SharedGroup;
-pub(crate) use join::{close, is_rendezvous, join, threads};
+pub(crate) use join::{close, is_rendezvous};
 pub use layout::MAX_RANKS;
 pub(crate) use layout::footprint;
-pub(crate) use member::Member;
 pub(crate) use memory::Span;
+pub(crate) use transport::SharedMemory;
 
 /// Bytes of a message that [`Send`](crate::CollectiveKind::Send) takes without waiting for the receiver, when no
 /// other message from the same source to the same destination is under way in the group.

@@ -1,0 +1,36 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{Collective, Group, Result};
+
+/// What the ranks of a world exchange data through: shared memory, or a library.
+///
+/// [`World`](crate::World) keeps the names of groups and checks what it is asked for, so that a transport only sees
+/// lists of ranks that make sense. Dropping it leaves the world: whoever needs this rank later is told.
+pub trait Transport: fmt::Debug + Send + Sync {
+    /// This rank.
+    fn rank(&self) -> usize;
+
+    /// Number of ranks.
+    fn size(&self) -> usize;
+
+    /// How long a rank waits for another.
+    fn timeout(&self) -> Duration;
+
+    /// This rank's end of a group, which is asked for once. The ranks exist, are listed once, and contain this one. May
+    /// wait for the other members, which all ask for it.
+    ///
+    /// # Errors
+    /// As [`World::group`](crate::World::group).
+    fn open(&self, group: Group) -> Result<Arc<dyn Collective>>;
+
+    /// Gives everybody's bytes to everybody, by rank, in order with the collectives of the group of all ranks.
+    ///
+    /// # Errors
+    /// As [`Collective::enqueue`].
+    fn exchange(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>>;
+
+    /// Ends the job, as [`World::abort`](crate::World::abort).
+    fn abort(&self, reason: &str);
+}
