@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 use bytemuck::AnyBitPattern;
 use mslite_tensor::{Buffer, DType, Element, HostBuffer, HostSpan, HostStream, Stream, Tensor};
 
-use crate::{CollectiveKind, CollectiveOp, Error, Group, Reduction, Result};
+use crate::{CollectiveKind, CollectiveOp, Error, Group, Reduction, RegisteredMemory, Result};
 
 /// One rank in one group.
 ///
@@ -46,6 +46,16 @@ pub trait Collective: Any + fmt::Debug + Send + Sync {
         recv: &dyn Buffer,
         stream: &dyn Stream,
     ) -> Result<()>;
+
+    /// Memory for buffers that this and other groups of the world exchange; `None` where it would not make them any
+    /// faster. Takes time and a descriptor: for memory that is kept.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when there is no such memory.
+    fn allocate(&self, len: usize) -> Result<Option<RegisteredMemory>> {
+        let _ = len;
+        Ok(None)
+    }
 
     /// Gives the group up: pending and later operations fail at every member, with [`Error::PeerLost`] naming
     /// this rank at the others and [`Error::Aborted`] here. May be called from any thread, at any time.

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use mslite_tensor::{Complex, DType};
 
 use crate::Reduction;
-use crate::shared::Span;
+use crate::shared::{MAX_RANKS, Span, vectorise};
 
 /// Whether a reduction is defined for an element type.
 pub(crate) fn supports(dtype: DType, reduction: Reduction) -> bool {
@@ -23,58 +23,115 @@ pub(crate) struct Combine {
     pub(crate) dtype: DType,
     pub(crate) reduction: Reduction,
     pub(crate) ranks: usize,
+    /// Whether results go past the caches, as there are more than fit.
+    pub(crate) streams: bool,
 }
 
+/// Spans by number.
+type Spans<'a> = &'a dyn Fn(usize) -> Span;
+
 impl Combine {
-    /// Reduces `source(0)`, `source(1)`, ... to `out`, all of one length; `out` may be one of them.
-    pub(crate) fn run(&self, source: &dyn Fn(usize) -> Span, out: Span) {
+    /// Reduces `source(0)`, `source(1)`, ... to each of `out(0)` to `out(outs - 1)`, all of one length; what is written
+    /// may be one of those that are read.
+    pub(crate) fn run(&self, source: Spans<'_>, outs: usize, out: Spans<'_>) {
+        match self.ranks.max(outs) {
+            0..=4 => self.arrays::<4>(source, outs, out),
+            _ => self.arrays::<MAX_RANKS>(source, outs, out),
+        }
+    }
+
+    fn arrays<const MOST: usize>(&self, source: Spans<'_>, outs: usize, out: Spans<'_>) {
+        let mut spans = ([Span::EMPTY; MOST], [Span::EMPTY; MOST]);
+        (0..self.ranks).for_each(|n| spans.0[n] = source(n));
+        (0..outs).for_each(|n| spans.1[n] = out(n));
+        let (sources, outs) = (&spans.0[..self.ranks], &spans.1[..outs]);
         match self.dtype {
-            DType::Bool => self.elements::<Flag>(source, out),
-            DType::I8 => self.elements::<i8>(source, out),
-            DType::I16 => self.elements::<i16>(source, out),
-            DType::I32 => self.elements::<i32>(source, out),
-            DType::I64 => self.elements::<i64>(source, out),
-            DType::U8 => self.elements::<u8>(source, out),
-            DType::U16 => self.elements::<u16>(source, out),
-            DType::U32 => self.elements::<u32>(source, out),
-            DType::U64 => self.elements::<u64>(source, out),
-            DType::F16 => self.elements::<f16>(source, out),
-            DType::BF16 => self.elements::<bf16>(source, out),
-            DType::F32 => self.elements::<f32>(source, out),
-            DType::F64 => self.elements::<f64>(source, out),
-            DType::C64 => self.elements::<Complex<f32>>(source, out),
-            DType::C128 => self.elements::<Complex<f64>>(source, out),
+            DType::Bool => self.elements::<Flag>(sources, outs),
+            DType::I8 => self.elements::<i8>(sources, outs),
+            DType::I16 => self.elements::<i16>(sources, outs),
+            DType::I32 => self.elements::<i32>(sources, outs),
+            DType::I64 => self.elements::<i64>(sources, outs),
+            DType::U8 => self.elements::<u8>(sources, outs),
+            DType::U16 => self.elements::<u16>(sources, outs),
+            DType::U32 => self.elements::<u32>(sources, outs),
+            DType::U64 => self.elements::<u64>(sources, outs),
+            DType::F16 => self.elements::<f16>(sources, outs),
+            DType::BF16 => self.elements::<bf16>(sources, outs),
+            DType::F32 => self.elements::<f32>(sources, outs),
+            DType::F64 => self.elements::<f64>(sources, outs),
+            DType::C64 => self.elements::<Complex<f32>>(sources, outs),
+            DType::C128 => self.elements::<Complex<f64>>(sources, outs),
             _ => unreachable!("every dtype of the tensor crate is listed"),
         }
     }
 
-    fn elements<T: Number>(&self, source: &dyn Fn(usize) -> Span, out: Span) {
-        if out.len() <= 16 * size_of::<T>() {
-            self.blocks::<T, 16>(source, out)
-        } else {
-            self.blocks::<T, 1024>(source, out)
+    fn elements<T: Number>(&self, sources: &[Span], outs: &[Span]) {
+        let same = |x| x;
+        match self.reduction {
+            Reduction::Sum => self.fold::<T>(sources, outs, T::sum, same),
+            Reduction::Mean => self.fold::<T>(sources, outs, T::sum, |sum| T::divide(sum, sources.len())),
+            Reduction::Prod => self.fold::<T>(sources, outs, T::prod, same),
+            Reduction::Max => self.fold::<T>(sources, outs, T::max, same),
+            Reduction::Min => self.fold::<T>(sources, outs, T::min, same),
         }
     }
 
-    /// Works block by block, so that the accumulator stays in the first cache. Not inlined, lest the blocks of
-    /// all types share one stack frame.
-    #[inline(never)]
-    fn blocks<T: Number, const BLOCK: usize>(&self, source: &dyn Fn(usize) -> Span, out: Span) {
-        let mut accumulator = [T::Wide::zeroed(); BLOCK];
-        let mut values = [T::zeroed(); BLOCK];
-        for start in (0..out.len()).step_by(BLOCK * size_of::<T>()) {
-            let range = start..out.len().min(start + BLOCK * size_of::<T>());
-            let count = range.len() / size_of::<T>();
-            let (accumulator, values) = (&mut accumulator[..count], &mut values[..count]);
-            T::load(source(0).part(range.clone()), values, accumulator);
-            for rank in 1..self.ranks {
-                source(rank).part(range.clone()).read(values);
-                T::combine(self.reduction, accumulator, values);
+    fn fold<T: Number>(
+        &self,
+        sources: &[Span],
+        outs: &[Span],
+        combine: impl Fn(T::Wide, T::Wide) -> T::Wide + Copy,
+        end: impl Fn(T::Wide) -> T::Wide + Copy,
+    ) {
+        let fold =
+            Fold { sources, outs, streams: self.streams && outs.iter().all(|out| out.starts_a_line()) };
+        let count = outs[0].len() / size_of::<T>();
+        let whole = count / LANES * LANES;
+        if whole > 0 {
+            vectorise(
+                #[inline(always)]
+                || {
+                    for index in 0..whole / LANES {
+                        fold.array::<T, LANES>(index * LANES, combine, end);
+                    }
+                },
+            );
+        }
+        (whole..count).for_each(|at| fold.array::<T, 1>(at, combine, end));
+        if fold.streams {
+            Span::end_streams();
+        }
+    }
+}
+
+/// Elements that are reduced at once: a few of the widest vectors.
+const LANES: usize = 64;
+
+struct Fold<'a> {
+    sources: &'a [Span],
+    outs: &'a [Span],
+    streams: bool,
+}
+
+impl Fold<'_> {
+    /// Reduces the `N` elements from `at` on, in registers.
+    #[inline(always)]
+    fn array<T: Number, const N: usize>(
+        &self,
+        at: usize,
+        combine: impl Fn(T::Wide, T::Wide) -> T::Wide,
+        end: impl Fn(T::Wide) -> T::Wide,
+    ) {
+        let mut wide = T::widen::<N>(self.sources[0].get(at));
+        for source in &self.sources[1..] {
+            let next = T::widen::<N>(source.get(at));
+            for (a, b) in wide.iter_mut().zip(next) {
+                *a = combine(*a, b);
             }
-            if self.reduction == Reduction::Mean {
-                T::divide(accumulator, self.ranks);
-            }
-            T::store(accumulator, values, out.part(range));
+        }
+        let result = T::narrow::<N>(wide.map(end));
+        for out in self.outs {
+            if self.streams { out.stream(at, result) } else { out.set(at, result) }
         }
     }
 }
@@ -83,20 +140,14 @@ impl Combine {
 trait Number: Pod {
     type Wide: Pod;
 
-    /// Reads elements; `scratch` is as long as they are many.
-    fn load(source: Span, scratch: &mut [Self], wide: &mut [Self::Wide]);
+    fn widen<const N: usize>(values: [Self; N]) -> [Self::Wide; N];
+    fn narrow<const N: usize>(values: [Self::Wide; N]) -> [Self; N];
 
-    fn combine(reduction: Reduction, accumulator: &mut [Self::Wide], values: &[Self]);
-    fn divide(accumulator: &mut [Self::Wide], ranks: usize);
-
-    /// Writes elements; `scratch` is as long as they are many.
-    fn store(wide: &[Self::Wide], scratch: &mut [Self], out: Span);
-}
-
-fn zip<A: Copy, B: Copy>(accumulator: &mut [A], values: &[B], f: impl Fn(A, B) -> A) {
-    for (a, &b) in accumulator.iter_mut().zip(values) {
-        *a = f(*a, b);
-    }
+    fn sum(a: Self::Wide, b: Self::Wide) -> Self::Wide;
+    fn prod(a: Self::Wide, b: Self::Wide) -> Self::Wide;
+    fn max(a: Self::Wide, b: Self::Wide) -> Self::Wide;
+    fn min(a: Self::Wide, b: Self::Wide) -> Self::Wide;
+    fn divide(sum: Self::Wide, ranks: usize) -> Self::Wide;
 }
 
 /// The methods of types that accumulate in themselves.
@@ -104,13 +155,25 @@ macro_rules! own_width {
     () => {
         type Wide = Self;
 
-        fn load(source: Span, _: &mut [Self], wide: &mut [Self]) {
-            source.read(wide);
+        #[inline(always)]
+        fn widen<const N: usize>(values: [Self; N]) -> [Self; N] {
+            values
         }
 
-        fn store(wide: &[Self], _: &mut [Self], out: Span) {
-            out.write(wide);
+        #[inline(always)]
+        fn narrow<const N: usize>(values: [Self; N]) -> [Self; N] {
+            values
         }
+    };
+}
+
+/// The methods that combine two values to one.
+macro_rules! pairs {
+    ($ty:ty: $($name:ident = $f:expr),*) => {
+        $(#[inline(always)]
+        fn $name(a: $ty, b: $ty) -> $ty {
+            $f(a, b)
+        })*
     };
 }
 
@@ -118,20 +181,10 @@ macro_rules! integers {
     ($($ty:ty as $wide:ty),* $(,)?) => {
         $(impl Number for $ty {
             own_width!();
+            pairs!($ty: sum = <$ty>::wrapping_add, prod = <$ty>::wrapping_mul, max = Ord::max, min = Ord::min);
 
-            fn combine(reduction: Reduction, accumulator: &mut [Self], values: &[Self]) {
-                match reduction {
-                    Reduction::Sum | Reduction::Mean => zip(accumulator, values, <$ty>::wrapping_add),
-                    Reduction::Prod => zip(accumulator, values, <$ty>::wrapping_mul),
-                    Reduction::Max => zip(accumulator, values, Ord::max),
-                    Reduction::Min => zip(accumulator, values, Ord::min),
-                }
-            }
-
-            fn divide(accumulator: &mut [Self], ranks: usize) {
-                for value in accumulator {
-                    *value = (*value as $wide / ranks as $wide) as $ty;
-                }
+            fn divide(sum: $ty, ranks: usize) -> $ty {
+                (sum as $wide / ranks as $wide) as $ty
             }
         })*
     };
@@ -142,58 +195,53 @@ integers! {
     u8 as u64, u16 as u64, u32 as u64, u64 as u64,
 }
 
-macro_rules! floats {
-    ($($ty:ty),*) => {
-        $(impl Number for $ty {
-            own_width!();
+/// The methods of types that accumulate in a floating-point type.
+macro_rules! accumulate_in {
+    ($ty:ty) => {
+        pairs!($ty:
+            sum = |a, b| a + b,
+            prod = |a, b| a * b,
+            max = |a: $ty, b: $ty| if a.is_nan() || a > b { a } else { b },
+            min = |a: $ty, b: $ty| if a.is_nan() || a < b { a } else { b }
+        );
 
-            fn combine(reduction: Reduction, accumulator: &mut [Self], values: &[Self]) {
-                match reduction {
-                    Reduction::Sum | Reduction::Mean => zip(accumulator, values, |a, b| a + b),
-                    Reduction::Prod => zip(accumulator, values, |a, b| a * b),
-                    Reduction::Max => zip(accumulator, values, |a, b| if a.is_nan() || a > b { a } else { b }),
-                    Reduction::Min => zip(accumulator, values, |a, b| if a.is_nan() || a < b { a } else { b }),
-                }
-            }
-
-            fn divide(accumulator: &mut [Self], ranks: usize) {
-                for value in accumulator {
-                    *value /= ranks as $ty;
-                }
-            }
-        })*
+        #[inline(always)]
+        fn divide(sum: $ty, ranks: usize) -> $ty {
+            sum / ranks as $ty
+        }
     };
 }
 
-floats!(f32, f64);
+impl Number for f32 {
+    own_width!();
+    accumulate_in!(f32);
+}
+
+impl Number for f64 {
+    own_width!();
+    accumulate_in!(f64);
+}
 
 macro_rules! halves {
     ($($ty:ty),*) => {
         $(impl Number for $ty {
             type Wide = f32;
 
-            fn load(source: Span, scratch: &mut [Self], wide: &mut [f32]) {
-                source.read(scratch);
-                scratch.convert_to_f32_slice(wide);
+            #[inline(always)]
+            fn widen<const N: usize>(values: [Self; N]) -> [f32; N] {
+                let mut wide = [0.0; N];
+                values.convert_to_f32_slice(&mut wide);
+                wide
             }
 
-            fn combine(reduction: Reduction, accumulator: &mut [f32], values: &[Self]) {
-                const PART: usize = 64;
-                let mut wide = [0f32; PART];
-                for (accumulator, values) in accumulator.chunks_mut(PART).zip(values.chunks(PART)) {
-                    values.convert_to_f32_slice(&mut wide[..values.len()]);
-                    f32::combine(reduction, accumulator, &wide[..values.len()]);
-                }
+            #[inline(always)]
+            fn narrow<const N: usize>(values: [f32; N]) -> [Self; N] {
+                let mut narrow = [Self::ZERO; N];
+                narrow.convert_from_f32_slice(&values);
+                narrow
             }
 
-            fn divide(accumulator: &mut [f32], ranks: usize) {
-                f32::divide(accumulator, ranks);
-            }
-
-            fn store(wide: &[f32], scratch: &mut [Self], out: Span) {
-                scratch.convert_from_f32_slice(wide);
-                out.write(scratch);
-            }
+            accumulate_in!(f32);
         })*
     };
 }
@@ -204,18 +252,11 @@ macro_rules! complexes {
     ($($ty:ty),*) => {
         $(impl Number for Complex<$ty> {
             own_width!();
+            // There is no order among them: see `supports`.
+            pairs!(Complex<$ty>: sum = |a, b| a + b, prod = |a, b| a * b, max = |a, _| a, min = |a, _| a);
 
-            fn combine(reduction: Reduction, accumulator: &mut [Self], values: &[Self]) {
-                match reduction {
-                    Reduction::Prod => zip(accumulator, values, |a, b| a * b),
-                    _ => zip(accumulator, values, |a, b| a + b),
-                }
-            }
-
-            fn divide(accumulator: &mut [Self], ranks: usize) {
-                for value in accumulator {
-                    *value /= ranks as $ty;
-                }
+            fn divide(sum: Self, ranks: usize) -> Self {
+                sum / ranks as $ty
             }
         })*
     };
@@ -228,16 +269,21 @@ complexes!(f32, f64);
 #[repr(transparent)]
 struct Flag(u8);
 
-impl Number for Flag {
-    own_width!();
-
-    fn combine(reduction: Reduction, accumulator: &mut [Self], values: &[Self]) {
-        let truth = |flag: Flag| u8::from(flag.0 != 0);
-        match reduction {
-            Reduction::Prod | Reduction::Min => zip(accumulator, values, |a, b| Flag(truth(a) & truth(b))),
-            _ => zip(accumulator, values, |a, b| Flag(truth(a) | truth(b))),
-        }
+impl Flag {
+    fn or(self, other: Flag) -> Flag {
+        Flag(u8::from(self.0 != 0) | u8::from(other.0 != 0))
     }
 
-    fn divide(_: &mut [Self], _: usize) {}
+    fn and(self, other: Flag) -> Flag {
+        Flag(u8::from(self.0 != 0) & u8::from(other.0 != 0))
+    }
+}
+
+impl Number for Flag {
+    own_width!();
+    pairs!(Flag: sum = Flag::or, max = Flag::or, prod = Flag::and, min = Flag::and);
+
+    fn divide(sum: Flag, _: usize) -> Flag {
+        sum
+    }
 }

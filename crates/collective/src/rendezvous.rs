@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crate::shared::{self, footprint};
+use crate::shared::{self, MEETING_LEN};
 use crate::{Error, Result};
 
 /// Where the ranks of a job meet: a file that exists from the first rank's coming to the last's.
@@ -36,15 +36,15 @@ impl Rendezvous {
         Ok(Rendezvous::named(&shared_memory(), name_or_path))
     }
 
-    /// A rendezvous that no other job uses, for a launcher that hands it to `size` ranks.
-    pub fn unique(size: usize) -> Self {
+    /// A rendezvous that no other job uses, for a launcher that hands it to its ranks.
+    pub fn unique() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{:x}-{count}", std::process::id(), time.as_nanos());
         let directory = shared_memory();
         let has_room = rustix::fs::statvfs(&directory)
-            .is_ok_and(|s| s.f_bavail.saturating_mul(s.f_frsize) >= 2 * footprint(size) as u64);
+            .is_ok_and(|s| s.f_bavail.saturating_mul(s.f_frsize) >= 2 * MEETING_LEN as u64);
         Rendezvous::named(&if has_room { directory } else { std::env::temp_dir() }, &name)
     }
 

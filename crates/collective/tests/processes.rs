@@ -1,10 +1,17 @@
 //! Ranks as processes: this test program runs itself as the ranks, each a call of `rank` with a role.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use mslite_collective::{CollectiveExt, Error, JoinOptions, Reduction, Rendezvous, World};
+use common::{blocks, equal, expected, kinds, tensor, values};
+use mslite_collective::{
+    Collective, CollectiveExt, CollectiveKind, CollectiveOp, Error, JoinOptions, Reduction, RegisteredMemory,
+    Rendezvous, World,
+};
+use mslite_tensor::{Buffer, DType, HostBuffer, HostSpan, HostStream, Tensor};
 
 const ROLE: &str = "COLLECTIVE_TEST_ROLE";
 
@@ -31,6 +38,7 @@ fn act(role: &str, world: &World) -> Result<(), Error> {
     let last = rank + 1 == world.size();
     match role {
         "work" => work(world),
+        "register" => return register(world),
         "wait" => std::thread::sleep(Duration::from_secs(60)),
         "die" if last => kill_soon(Duration::from_millis(150)),
         "stick" if last => std::thread::sleep(Duration::from_secs(60)),
@@ -66,6 +74,84 @@ fn work(world: &World) {
     let mut data = [1i64; 100];
     group.all_reduce(&mut data, Reduction::Sum).unwrap();
     assert_eq!(data, [group.group().size() as i64; 100]);
+}
+
+/// Every kind of operation, with buffers that others reach at all, some or none of the ranks.
+fn register(world: &World) -> Result<(), Error> {
+    let (group, rank, n) = (world.everybody(), world.rank(), world.size());
+    let mut memory = [(); 2].map(|()| group.allocate(1 << 21).unwrap().unwrap());
+    for kind in kinds(n).into_iter().filter(|kind| kind.tag().is_none()) {
+        for (dtype, count) in [(DType::F32, 200), (DType::F32, 5_003), (DType::BF16, 40_001)] {
+            for (sends, receives, starts) in
+                [(!0, !0, 0), (!0, 0, 0), (1, 2, 0), (0, 0, 0), (!0, !0, 1), (5, 5, 2)]
+            {
+                let here = |ranks: i32| ranks >> rank & 1 == 1;
+                let placed = [here(sends), here(receives)];
+                exchange(&*group, &kind, (dtype, count), &mut memory, placed, here(starts))?;
+            }
+        }
+    }
+    // Others notice that memory was replaced.
+    memory = [(); 2].map(|()| group.allocate(1 << 21).unwrap().unwrap());
+    exchange(&*group, &CollectiveKind::AllGather, (DType::I32, 5_000), &mut memory, [true; 2], false)
+}
+
+fn exchange(
+    group: &dyn Collective,
+    kind: &CollectiveKind,
+    (dtype, count): (DType, usize),
+    memory: &mut [RegisteredMemory; 2],
+    placed: [bool; 2],
+    starts: bool,
+) -> Result<(), Error> {
+    let (n, me) = (group.group().size(), group.group().rank);
+    let (send_blocks, recv_blocks) = blocks(kind, n);
+    let sends: Vec<_> = (0..n as u64).map(|r| values(dtype, count * send_blocks, r)).collect();
+    let (send, mut recv) = (tensor(dtype, &sends[me]), Tensor::zeros(dtype, &[count * recv_blocks]).unwrap());
+    memory[0].as_mut_slice::<u8>()[..send.bytes().len()].copy_from_slice(send.bytes());
+    let op = CollectiveOp::new(kind.clone(), group.group().name.clone());
+    {
+        let place = |which: usize, blocks: usize| Placed {
+            dtype,
+            dims: [count * blocks],
+            span: HostSpan { len: count * blocks * dtype.size(), ..memory[which].span() },
+        };
+        let (placed_send, placed_recv) = (place(0, send_blocks), place(1, recv_blocks));
+        let (plain_send, plain_recv) = (HostBuffer::reading(&send), HostBuffer::writing(&mut recv).unwrap());
+        let send: &dyn Buffer = if placed[0] { &placed_send } else { &plain_send };
+        let recv: &dyn Buffer = if placed[1] { &placed_recv } else { &plain_recv };
+        if starts {
+            group.start(&op, send, &HostStream)?;
+        }
+        group.enqueue(&op, send, recv, &HostStream)?;
+    }
+    let len = recv.bytes().len();
+    let result = if placed[1] { &memory[1].as_mut_slice::<u8>()[..len] } else { recv.bytes() };
+    if let Some(expected) = expected(dtype, kind, &sends, me) {
+        assert!(equal(dtype, result, &expected), "{op} of {count} {dtype} at rank {me}, placed {placed:?}");
+    }
+    Ok(())
+}
+
+#[derive(Debug)]
+struct Placed {
+    dtype: DType,
+    dims: [usize; 1],
+    span: HostSpan,
+}
+
+impl Buffer for Placed {
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn dims(&self) -> &[usize] {
+        &self.dims
+    }
+
+    fn host(&self) -> Option<HostSpan> {
+        Some(self.span)
+    }
 }
 
 fn kill_soon(after: Duration) {
@@ -148,7 +234,7 @@ fn assert_empty(directory: &tempfile::TempDir) {
 
 #[test]
 fn processes_work_together_and_leave_nothing() {
-    let rendezvous = Rendezvous::unique(4);
+    let rendezvous = Rendezvous::unique();
     let results = Ranks::start("work", [3, 1, 0, 2], 4, rendezvous.path(), 30.0).results();
     assert_eq!(results, ["ok"; 4]);
     assert!(!rendezvous.path().exists());
@@ -156,6 +242,17 @@ fn processes_work_together_and_leave_nothing() {
     // The same name serves one job after another.
     for _ in 0..2 {
         assert_eq!(Ranks::start("work", 0..3, 3, &path, 30.0).results(), ["ok"; 3]);
+        assert_empty(&directory);
+    }
+}
+
+#[test]
+fn ranks_reach_registered_memory_of_others() {
+    for size in [2, 3] {
+        let (directory, path) = temporary();
+        for result in Ranks::start("register", 0..size, size, &path, 30.0).results() {
+            assert_eq!(result, "ok");
+        }
         assert_empty(&directory);
     }
 }

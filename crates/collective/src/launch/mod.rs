@@ -112,7 +112,7 @@ struct Rank {
 
 impl Job {
     fn start(options: &LaunchOptions, signals: Signals) -> Result<Self> {
-        let rendezvous = Rendezvous::unique(options.ranks);
+        let rendezvous = Rendezvous::unique();
         let mut job = Job { ranks: Vec::new(), signals, rendezvous, phase: Phase::Running, failure: None };
         for rank in 0..options.ranks {
             let started = Rank::start(options, rank, &job.rendezvous);

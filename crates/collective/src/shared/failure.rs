@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn the_first_error_stays_and_reads_back() {
-        let region = Region::anonymous(4096).unwrap();
+        let region = Region::nameless(4096).unwrap();
         let record = FailureRecord::at(&region, 1024);
         assert_eq!(record.check(0, &String::new), Ok(()));
         record.set(&Error::InvalidArgument("mine".into()), 0);
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn who_aborts_is_told_so() {
-        let region = Region::anonymous(4096).unwrap();
+        let region = Region::nameless(4096).unwrap();
         let record = FailureRecord::at(&region, 0);
         record.set(&Error::PeerLost { rank: 2, reason: "enough".into(), operation: String::new() }, 2);
         assert_eq!(record.check(2, &String::new), Err(Error::Aborted { reason: "enough".into() }));

@@ -1,5 +1,5 @@
-//! How ranks meet: processes in a file that bears the rendezvous' name until the last has come, threads in a
-//! private mapping.
+//! How ranks meet: processes in a file that bears the rendezvous' name until the last has come, threads in memory
+//! without a name.
 //!
 //! Whoever looks at the file or changes it holds its lock, which the system releases if the holder dies. The
 //! name is removed before the ranks are told that all have come; after that, the memory goes with the last
@@ -8,14 +8,14 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use super::failure::FailureRecord;
-use super::layout::{MAGIC, MAX_RANKS, footprint, header, rank as slot, rank_slot, region_len};
+use super::layout::{MAGIC, MAX_RANKS, MEETING_LEN, header, rank as slot, rank_slot};
 use super::member::{ABSENT, JOINED, Member, loss, lost};
 use super::memory::Region;
 use super::process::{Process, start_time};
@@ -25,12 +25,13 @@ use crate::{Error, Result};
 /// The members of a world of threads.
 pub(crate) fn threads(size: usize, timeout: Duration) -> Result<Vec<Member>> {
     check_size(size)?;
-    let region = Arc::new(Region::anonymous(region_len(size))?);
+    let region = Arc::new(Region::nameless(MEETING_LEN)?);
     let patience = Patience::new(size);
     let member = |rank| {
         sign_in(&region, rank);
         let peers = (0..size).map(|_| None).collect();
-        Member { region: Arc::clone(&region), rank, size, timeout, patience, peers }
+        let (region, placed) = (Arc::clone(&region), RwLock::default());
+        Member { region, rank, size, timeout, patience, peers, is_one_process: true, placed }
     };
     Ok((0..size).map(member).collect())
 }
@@ -57,7 +58,8 @@ pub(crate) fn join(path: &Path, rank: usize, size: usize, timeout: Duration) -> 
     }
     let peers = (0..size).map(|_| None).collect();
     let patience = Patience::new(size);
-    let mut member = Member { region: Arc::new(region), rank, size, timeout, patience, peers };
+    let (region, placed) = (Arc::new(region), RwLock::default());
+    let mut member = Member { region, rank, size, timeout, patience, peers, is_one_process: false, placed };
     result?;
     member.open_peers().inspect_err(|error| member.report(error))?;
     Ok(member)
@@ -126,6 +128,7 @@ impl Member {
                 }
             };
         }
+        self.is_one_process = self.peers.iter().all(Option::is_none);
         Ok(())
     }
 }
@@ -159,7 +162,7 @@ impl Meeting<'_> {
         if self.is_blank(&file)? {
             self.create(&file)?;
         }
-        Ok(Some((Region::of_file(file, region_len(self.size))?, lock)))
+        Ok(Some((Region::of_file(file, MEETING_LEN)?, lock)))
     }
 
     /// Takes this rank's place, in the locked file; `false` when another file has to be tried.
@@ -234,20 +237,18 @@ impl Meeting<'_> {
     fn create(&self, file: &File) -> Result<()> {
         let space = rustix::fs::fstatvfs(file).map_err(|e| self.io("cannot examine", e))?;
         let free = space.f_bavail.saturating_mul(space.f_frsize);
-        if free < footprint(self.size) as u64 {
+        if free < MEETING_LEN as u64 {
             return Err(Error::Unsupported(format!(
-                "{}: {} ranks need {} bytes there, but {free} are free; set MSLITE_RENDEZVOUS to a path elsewhere",
-                self.path.display(),
-                self.size,
-                footprint(self.size)
+                "{}: ranks need {MEETING_LEN} bytes there to meet, but {free} are free; set MSLITE_RENDEZVOUS to a \
+                 path elsewhere",
+                self.path.display()
             )));
         }
-        let resized = file.set_len(0).and_then(|()| file.set_len(region_len(self.size) as u64));
+        let resized = file.set_len(0).and_then(|()| file.set_len(MEETING_LEN as u64));
         resized.map_err(|e| self.io("cannot resize", e))?;
-        let size = (self.size as u64).to_ne_bytes();
-        let written = file
-            .write_all_at(&size, header::SIZE as u64)
-            .and_then(|()| file.write_all_at(&MAGIC.to_ne_bytes(), header::MAGIC as u64));
+        // At once, so that whoever finds a part of it knows what it is.
+        let start: [u64; 2] = [MAGIC, self.size as u64];
+        let written = file.write_all_at(bytemuck::bytes_of(&start), header::MAGIC as u64);
         written.map_err(|e| self.io("cannot write", e))
     }
 
@@ -326,9 +327,7 @@ impl Meeting<'_> {
 
     /// Removes the file's name if the file is still the one of `region`, and not kept for those who still come.
     fn remove(&self, region: &Region) {
-        let Some(file) = region.file() else {
-            return;
-        };
+        let file = region.file();
         // Without the lock, another file could take the name in between.
         if let Ok(_lock) = self.lock(file)
             && self.is_named(file)

@@ -1,11 +1,13 @@
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
 
 use super::failure::FailureRecord;
+use super::handle::Handle;
 use super::layout::{header, rank as slot, rank_slot};
 use super::memory::Region;
 use super::process::Process;
+use super::segments::Placed;
 use super::wait::Patience;
 use crate::{Error, Result};
 
@@ -25,6 +27,10 @@ pub(crate) struct Member {
     pub(super) patience: Patience,
     /// The other ranks' processes; `None` for ranks in this one.
     pub(super) peers: Vec<Option<Process>>,
+    /// Whether all ranks are in this process.
+    pub(super) is_one_process: bool,
+    /// This rank's registered memory.
+    pub(super) placed: RwLock<Vec<Placed>>,
 }
 
 impl Member {
@@ -41,6 +47,30 @@ impl Member {
     /// Makes an error that this rank found everybody's.
     pub(super) fn report(&self, error: &Error) {
         self.failure().set(error, self.rank);
+    }
+
+    /// Opens memory that a rank keeps for the others.
+    pub(super) fn open_handle(
+        &self,
+        handle: Handle<'_>,
+        len: usize,
+        owner: usize,
+        operation: &dyn Fn() -> String,
+    ) -> Result<Arc<Region>> {
+        let since = Instant::now();
+        loop {
+            let error = match handle.open(len) {
+                Ok(region) => return Ok(region),
+                Err(error) => error,
+            };
+            // A process that ends closes its files some time before it is seen to have ended.
+            self.failure().check(self.rank, operation)?;
+            self.check_alive(owner, operation)?;
+            if since.elapsed() >= self.timeout {
+                return Err(Error::io(format!("{}: cannot open memory of rank {owner}", operation()), error));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Fails if a rank will never answer.

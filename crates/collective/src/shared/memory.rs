@@ -5,39 +5,42 @@
 
 use std::fs::File;
 use std::ops::Range;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use memmap2::{MmapOptions, MmapRaw};
 use mslite_tensor::HostSpan;
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::{Error, Result};
 
-/// A mapping that all ranks share: of a file, or private to a process whose threads are the ranks.
+/// A mapping of a file that several ranks share.
 #[derive(Debug)]
 pub(crate) struct Region {
     map: MmapRaw,
-    file: Option<File>,
+    file: File,
 }
 
 impl Region {
-    /// A region for threads of this process, zeroed.
-    pub(crate) fn anonymous(len: usize) -> Result<Self> {
-        let map = MmapOptions::new().len(len).no_reserve_swap().map_anon();
-        let map = map.map_err(|e| Error::io(format!("cannot map {len} bytes"), e))?;
-        Ok(Region { map: map.into(), file: None })
+    /// Memory without a name, zeroed, which other processes open by the number of its descriptor.
+    pub(crate) fn nameless(len: usize) -> Result<Self> {
+        let file = memfd_create("mslite", MemfdFlags::CLOEXEC).map_err(std::io::Error::from);
+        let file = file.map(File::from).and_then(|file| file.set_len(len as u64).map(|()| file));
+        let file = file.map_err(|e| Error::io(format!("cannot make {len} bytes of shared memory"), e))?;
+        Region::of_file(file, len)
     }
 
     /// The first `len` bytes of a file that has at least as many.
     pub(crate) fn of_file(file: File, len: usize) -> Result<Self> {
         let map = MmapOptions::new().len(len).map_raw(&file);
         let map = map.map_err(|e| Error::io(format!("cannot map {len} bytes"), e))?;
-        Ok(Region { map, file: Some(file) })
+        Ok(Region { map, file })
     }
 
-    /// The file behind it, if ranks are processes.
-    pub(crate) fn file(&self) -> Option<&File> {
-        self.file.as_ref()
+    /// The file behind it.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     /// Number of bytes.
@@ -85,10 +88,33 @@ impl From<HostSpan> for Span {
     }
 }
 
+impl From<Span> for HostSpan {
+    fn from(span: Span) -> Self {
+        HostSpan { ptr: NonNull::new(span.ptr).unwrap_or(NonNull::dangling()), len: span.len }
+    }
+}
+
+/// Bytes of a line of the caches.
+const LINE: usize = 64;
+
 impl Span {
+    /// No bytes.
+    pub(crate) const EMPTY: Span = Span { ptr: NonNull::dangling().as_ptr(), len: 0 };
+
     /// The bytes of a slice, which the caller does not touch while the span is used.
     pub(crate) fn of_slice(bytes: &mut [u8]) -> Span {
         Span { ptr: bytes.as_mut_ptr(), len: bytes.len() }
+    }
+
+    /// Bytes of this process, which the caller knows to be there.
+    pub(crate) fn at(address: usize, len: usize) -> Span {
+        Span { ptr: std::ptr::with_exposed_provenance_mut(address), len }
+    }
+
+    /// Whether two spans have bytes in common.
+    pub(crate) fn overlaps(self, other: Span) -> bool {
+        let ends_before = |a: Span, b: Span| a.address() + a.len <= b.address();
+        !ends_before(self, other) && !ends_before(other, self) && self.len > 0 && other.len > 0
     }
 
     /// Number of bytes.
@@ -98,7 +124,7 @@ impl Span {
 
     /// Address of the first byte.
     pub(crate) fn address(self) -> usize {
-        self.ptr as usize
+        self.ptr.expose_provenance()
     }
 
     /// Some of the bytes.
@@ -131,10 +157,83 @@ impl Span {
         unsafe { std::ptr::copy_nonoverlapping(self.ptr, values.as_mut_ptr().cast(), self.len) }
     }
 
+    /// Whether it starts where a line of a cache does.
+    pub(crate) fn starts_a_line(self) -> bool {
+        self.address().is_multiple_of(LINE)
+    }
+
+    /// The `N` values from number `at` on.
+    #[inline(always)]
+    pub(crate) fn get<T: AnyBitPattern, const N: usize>(self, at: usize) -> [T; N] {
+        self.check(at * size_of::<T>(), size_of::<[T; N]>());
+        // SAFETY: as for `copy_from`; any bytes make a `T`.
+        unsafe { self.ptr.add(at * size_of::<T>()).cast::<[T; N]>().read_unaligned() }
+    }
+
+    /// Writes `N` values from number `at` on.
+    #[inline(always)]
+    pub(crate) fn set<T: NoUninit, const N: usize>(self, at: usize, values: [T; N]) {
+        self.check(at * size_of::<T>(), size_of::<[T; N]>());
+        // SAFETY: as for `copy_from`.
+        unsafe { self.ptr.add(at * size_of::<T>()).cast::<[T; N]>().write_unaligned(values) }
+    }
+
+    /// Writes `N` values from number `at` on, past the caches if they fill whole lines. Others see them after
+    /// [`Span::end_streams`].
+    #[inline(always)]
+    pub(crate) fn stream<T: NoUninit, const N: usize>(self, at: usize, values: [T; N]) {
+        if !size_of::<[T; N]>().is_multiple_of(LINE) || !cfg!(target_arch = "x86_64") {
+            return self.set(at, values);
+        }
+        self.check(at * size_of::<T>(), size_of::<[T; N]>());
+        // SAFETY: as for `copy_from`; the address is that of a line, as those of the span and of the values' number are.
+        unsafe {
+            stream_lines(values.as_ptr().cast(), self.ptr.add(at * size_of::<T>()), size_of::<[T; N]>())
+        }
+    }
+
+    /// Has what was streamed go to memory before what is written next.
+    pub(crate) fn end_streams() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: every processor of this architecture has it.
+        unsafe {
+            std::arch::x86_64::_mm_sfence();
+        }
+    }
+
+    #[inline(always)]
+    fn check(self, start: usize, len: usize) {
+        assert!(start + len <= self.len, "{start}+{len} is outside {}", self.len);
+    }
+
     /// Copies values of exactly as many bytes.
     pub(crate) fn write<T: NoUninit>(self, values: &[T]) {
         assert_eq!(self.len, size_of_val(values), "copies have equal lengths");
         // SAFETY: as for `copy_from`; a `T` has no uninitialised bytes.
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr().cast(), self.ptr, self.len) }
     }
+}
+
+/// Writes whole lines with stores that do not fetch them.
+///
+/// # Safety
+/// Both are valid for `len` bytes, and do not overlap; `out` is the address of a line.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn stream_lines(source: *const u8, out: *mut u8, len: usize) {
+    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
+    for at in (0..len).step_by(size_of::<__m128i>()) {
+        // SAFETY: the caller's.
+        unsafe { _mm_stream_si128(out.add(at).cast(), _mm_loadu_si128(source.add(at).cast::<__m128i>())) };
+    }
+}
+
+/// Writes bytes, where there are no such stores.
+///
+/// # Safety
+/// Both are valid for `len` bytes, and do not overlap.
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn stream_lines(source: *const u8, out: *mut u8, len: usize) {
+    // SAFETY: the caller's.
+    unsafe { std::ptr::copy_nonoverlapping(source, out, len) }
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::PoisonError;
 
-use super::channel::SharedGroup;
+use super::group::SharedGroup;
 use super::layout::{RING, ring};
 use super::memory::Span;
 use super::signature::{Encoded, Signature};
@@ -161,11 +161,11 @@ impl Ring<'_> {
     }
 
     fn head(&self) -> Counter<'_> {
-        Counter::at(&self.at.member.region, self.at.channel.ring(self.src, self.dest) + ring::HEAD)
+        Counter::at(&self.at.region, self.at.channel.ring(self.src, self.dest) + ring::HEAD)
     }
 
     fn tail(&self) -> Counter<'_> {
-        Counter::at(&self.at.member.region, self.at.channel.ring(self.src, self.dest) + ring::TAIL)
+        Counter::at(&self.at.region, self.at.channel.ring(self.src, self.dest) + ring::TAIL)
     }
 
     fn damaged(&self) -> Error {

@@ -1,7 +1,9 @@
-//! Ranks of one host over shared memory; threads of one process are the same over a private mapping.
+//! Ranks of one host over shared memory; threads of one process are the same.
 
-mod channel;
+mod direct;
 mod failure;
+mod group;
+mod handle;
 mod join;
 mod layout;
 mod member;
@@ -9,16 +11,21 @@ mod memory;
 mod messages;
 mod operations;
 mod process;
+mod rounds;
+mod segments;
 mod signature;
+mod staged;
 mod table;
 mod transport;
 mod wait;
+mod wide;
 
 pub(crate) use join::{close, is_rendezvous};
 pub use layout::MAX_RANKS;
-pub(crate) use layout::footprint;
+pub(crate) use layout::MEETING_LEN;
 pub(crate) use memory::Span;
 pub(crate) use transport::SharedMemory;
+pub(crate) use wide::vectorise;
 
 /// Bytes of a message that [`Send`](crate::CollectiveKind::Send) takes without waiting for the receiver, when no
 /// other message from the same source to the same destination is under way in the group.

@@ -2,19 +2,21 @@
 
 use std::any::Any;
 use std::ops::Range;
+use std::sync::Arc;
 
 use mslite_tensor::{Buffer, DType, HostStream, Stream};
 
-use super::channel::{Extent, Round, Running, SharedGroup};
+use super::group::SharedGroup;
 use super::layout::CHUNK;
 use super::memory::Span;
+use super::rounds::{Extent, Post, Running, Slot, Steps};
 use super::signature::Signature;
-use crate::reduce::{self, Combine};
-use crate::{Collective, CollectiveKind, CollectiveOp, Error, Group, Result};
+use super::staged::Transfer;
+use crate::reduce;
+use crate::{Collective, CollectiveKind, CollectiveOp, Error, Group, RegisteredMemory, Result};
 
-/// Largest contribution that every rank reduces for itself in groups of more than two, in bytes; above it, each
-/// reduces a part and reads the others' parts.
-const ONE_SHOT: usize = 8 << 10;
+/// Bytes of a block from which on members look at each other's buffers.
+const DIRECT: usize = 512;
 
 impl Collective for SharedGroup {
     fn group(&self) -> &Group {
@@ -51,6 +53,14 @@ impl Collective for SharedGroup {
                 self.collective(&signature, Extent::Whole, |running| self.dispatch(&op.kind, &call, running))
             }
         }
+    }
+
+    fn allocate(&self, len: usize) -> Result<Option<RegisteredMemory>> {
+        if self.member.is_one_process {
+            return Ok(None);
+        }
+        let segment = Arc::new(self.member.allocate(len)?);
+        Ok(Some(RegisteredMemory::new(segment.span().part(0..len).into(), segment)))
     }
 
     fn abort(&self) {
@@ -108,25 +118,20 @@ impl SharedGroup {
 
     fn dispatch(&self, kind: &CollectiveKind, call: &Call, running: &mut Running<'_>) -> Result<()> {
         let (me, n) = (self.group.rank, self.group.size());
-        let reducing = |reduction| Combine { dtype: call.dtype, reduction, ranks: n };
-        let transfer =
-            Transfer { send: call.send, recv: call.recv, block: call.count * call.dtype.size(), me, n };
-        match *kind {
-            CollectiveKind::AllReduce(reduction) => transfer.all_reduce(&reducing(reduction), running),
-            CollectiveKind::AllGather => transfer.gather(None, running),
-            CollectiveKind::ReduceScatter(reduction) => {
-                transfer.reduce_scatter(&reducing(reduction), running)
+        let block = call.count * call.dtype.size();
+        let transfer = Transfer { send: call.send, recv: call.recv, dtype: call.dtype, block, me, n };
+        let is_direct = block >= DIRECT && running.extent == Extent::Whole;
+        if is_direct && !running.has_begun() && !running.is_started_by_others() {
+            let post = transfer.post(kind, running);
+            if post != Post::Copied || !transfer.is_accessed(kind) {
+                let round = running.post(post)?;
+                if transfer.run_direct(kind, &round, running)? {
+                    running.next_round();
+                    return Ok(());
+                }
             }
-            CollectiveKind::Broadcast { root } => transfer.broadcast(root, running),
-            CollectiveKind::Reduce { root, reduction } => {
-                transfer.reduce(root, &reducing(reduction), running)
-            }
-            CollectiveKind::Gather { root } => transfer.gather(Some(root), running),
-            CollectiveKind::Scatter { root } => transfer.scatter(root, running),
-            CollectiveKind::AllToAll => transfer.all_to_all(running),
-            CollectiveKind::Barrier => running.rounds(0, CHUNK, |_, _| (), |_, _| Ok(())),
-            CollectiveKind::Send { .. } | CollectiveKind::Receive { .. } => Ok(()),
         }
+        transfer.run_staged(kind, running)
     }
 
     /// Everybody's bytes, by rank.
@@ -134,25 +139,25 @@ impl SharedGroup {
         let n = self.group.size();
         self.collective(&Signature::exchange(), Extent::Whole, |running| {
             let mut lens = vec![0u64; n];
-            let put = |_: Range<usize>, chunk: Span| chunk.part(0..8).write(&[bytes.len() as u64]);
-            running.rounds(8, 8, put, |_, round| {
+            let put = |_: Range<usize>, slot: Slot| slot.room(8).write(&[bytes.len() as u64]);
+            running.rounds(Steps { total: 8, step: 8 }, put, |_, round| {
                 for (member, len) in lens.iter_mut().enumerate() {
-                    round.chunk(member).part(0..8).read(std::slice::from_mut(len));
+                    round.slot(member).room(8).read(std::slice::from_mut(len));
                 }
                 Ok(())
             })?;
             let mut all = vec![Vec::new(); n];
             let longest = lens.iter().max().map_or(0, |&len| len as usize);
             let part = |range: &Range<usize>, len: usize| range.start.min(len)..range.end.min(len);
-            let put = |range: Range<usize>, chunk: Span| {
+            let put = |range: Range<usize>, slot: Slot| {
                 let mine = &bytes[part(&range, bytes.len())];
-                chunk.part(0..mine.len()).write(mine);
+                slot.room(mine.len()).write(mine);
             };
-            running.rounds(longest, CHUNK, put, |range, round| {
+            running.rounds(Steps { total: longest, step: CHUNK }, put, |range, round| {
                 for (member, out) in all.iter_mut().enumerate() {
                     let (start, end) = (out.len(), part(&range, lens[member] as usize).end);
                     out.resize(end.max(start), 0u8);
-                    round.chunk(member).part(0..out.len() - start).read(&mut out[start..]);
+                    round.slot(member).room(out.len() - start).read(&mut out[start..]);
                 }
                 Ok(())
             })?;
@@ -213,161 +218,8 @@ impl Uses {
             return Ok(());
         };
         let own = |span: Span, blocks: usize| if blocks == 1 { span } else { span.block(me, blocks) };
-        let apart =
-            send.address() + send.len() <= recv.address() || recv.address() + recv.len() <= send.address();
         let in_place = own(send, from).address() == own(recv, to).address() && from.min(to) == 1;
-        let fits = apart || in_place || send.len() == 0;
+        let fits = !send.overlaps(recv) || in_place;
         fits.then_some(()).ok_or_else(|| "send and recv overlap".to_owned())
-    }
-}
-
-/// Where the bytes of an operation are.
-struct Transfer {
-    send: Span,
-    recv: Span,
-    /// Bytes of a block.
-    block: usize,
-    me: usize,
-    n: usize,
-}
-
-impl Transfer {
-    fn all_reduce(&self, combine: &Combine, running: &mut Running<'_>) -> Result<()> {
-        let put = |range: Range<usize>, chunk: Span| {
-            chunk.part(0..range.len()).copy_from(self.send.part(range));
-        };
-        if self.n <= 2 || self.block <= ONE_SHOT {
-            running.rounds(self.block, CHUNK, put, |range, round| {
-                self.combine_all(combine, &range, round, self.recv.part(range.clone()));
-                Ok(())
-            })
-        } else {
-            running.rounds(self.block, CHUNK, put, |range, round| self.reduce_parts(combine, range, round))
-        }
-    }
-
-    /// Reduces this rank's part of a chunk in the own slot, then collects everybody's parts.
-    fn reduce_parts(&self, combine: &Combine, range: Range<usize>, round: &Round<'_>) -> Result<()> {
-        let share = range.len().div_ceil(self.n).next_multiple_of(64);
-        let part = |rank: usize| (rank * share).min(range.len())..((rank + 1) * share).min(range.len());
-        let mine = part(self.me);
-        combine.run(&|rank| round.chunk(rank).part(mine.clone()), round.chunk(self.me).part(mine.clone()));
-        round.meet_reduced()?;
-        let recv = self.recv.part(range.clone());
-        for rank in 0..self.n {
-            recv.part(part(rank)).copy_from(round.chunk(rank).part(part(rank)));
-        }
-        Ok(())
-    }
-
-    fn reduce(&self, root: usize, combine: &Combine, running: &mut Running<'_>) -> Result<()> {
-        let put = |range: Range<usize>, chunk: Span| {
-            if self.me != root {
-                chunk.part(0..range.len()).copy_from(self.send.part(range));
-            }
-        };
-        running.rounds(self.block, CHUNK, put, |range, round| {
-            if self.me == root {
-                self.combine_all(combine, &range, round, self.recv.part(range.clone()));
-            }
-            Ok(())
-        })
-    }
-
-    /// Reduces a range of everybody's `send`; the own one needs no slot.
-    fn combine_all(&self, combine: &Combine, range: &Range<usize>, round: &Round<'_>, out: Span) {
-        let source = |rank: usize| match rank == self.me {
-            true => self.send.part(range.clone()),
-            false => round.chunk(rank).part(0..range.len()),
-        };
-        combine.run(&source, out);
-    }
-
-    fn gather(&self, root: Option<usize>, running: &mut Running<'_>) -> Result<()> {
-        let takes = root.is_none_or(|root| root == self.me);
-        let put = |range: Range<usize>, chunk: Span| {
-            if root != Some(self.me) {
-                chunk.part(0..range.len()).copy_from(self.send.part(range));
-            }
-        };
-        running.rounds(self.block, CHUNK, put, |range, round| {
-            for rank in (0..self.n).filter(|_| takes) {
-                let out = self.recv.block(rank, self.n).part(range.clone());
-                out.copy_from(match rank == self.me {
-                    true => self.send.part(range.clone()),
-                    false => round.chunk(rank).part(0..range.len()),
-                });
-            }
-            Ok(())
-        })
-    }
-
-    fn broadcast(&self, root: usize, running: &mut Running<'_>) -> Result<()> {
-        let put = |range: Range<usize>, chunk: Span| {
-            if self.me == root {
-                chunk.part(0..range.len()).copy_from(self.send.part(range));
-            }
-        };
-        running.rounds(self.block, CHUNK, put, |range, round| {
-            let out = self.recv.part(range.clone());
-            out.copy_from(match self.me == root {
-                true => self.send.part(range),
-                false => round.chunk(root).part(0..range.len()),
-            });
-            Ok(())
-        })
-    }
-
-    fn reduce_scatter(&self, combine: &Combine, running: &mut Running<'_>) -> Result<()> {
-        let put = |range: Range<usize>, chunk: Span| self.put_blocks(range, chunk);
-        running.rounds(self.block, self.share(), put, |range, round| {
-            combine.run(&|rank| self.block_from(rank, &range, round), self.recv.part(range.clone()));
-            Ok(())
-        })
-    }
-
-    fn all_to_all(&self, running: &mut Running<'_>) -> Result<()> {
-        let put = |range: Range<usize>, chunk: Span| self.put_blocks(range, chunk);
-        running.rounds(self.block, self.share(), put, |range, round| {
-            for rank in 0..self.n {
-                let out = self.recv.block(rank, self.n).part(range.clone());
-                out.copy_from(self.block_from(rank, &range, round));
-            }
-            Ok(())
-        })
-    }
-
-    fn scatter(&self, root: usize, running: &mut Running<'_>) -> Result<()> {
-        let put = |range: Range<usize>, chunk: Span| {
-            if self.me == root {
-                self.put_blocks(range, chunk);
-            }
-        };
-        running.rounds(self.block, self.share(), put, |range, round| {
-            self.recv.part(range.clone()).copy_from(self.block_from(root, &range, round));
-            Ok(())
-        })
-    }
-
-    /// Bytes of each block that fit a chunk together with the other blocks'.
-    fn share(&self) -> usize {
-        CHUNK / self.n / 64 * 64
-    }
-
-    /// Publishes a range of every block but the own one.
-    fn put_blocks(&self, range: Range<usize>, chunk: Span) {
-        for rank in (0..self.n).filter(|&rank| rank != self.me) {
-            let source = self.send.block(rank, self.n).part(range.clone());
-            chunk.part(self.share() * rank..self.share() * rank + range.len()).copy_from(source);
-        }
-    }
-
-    /// The range of the block that `rank` has for this one.
-    fn block_from(&self, rank: usize, range: &Range<usize>, round: &Round<'_>) -> Span {
-        if rank == self.me {
-            return self.send.block(rank, self.n).part(range.clone());
-        }
-        let start = self.share() * self.me;
-        round.chunk(rank).part(start..start + range.len())
     }
 }

@@ -21,8 +21,18 @@ pub(super) enum Action {
     Exchange,
 }
 
-/// A signature in shared memory; the last word is the number of the operation.
+/// A signature in shared memory; the last word is the number of the operation and how it was begun.
 pub(super) type Encoded = [u64; 5];
+
+/// How a member has begun an operation: two bits above its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    Copied,
+    Started,
+    Elsewhere,
+}
+
+const NUMBER_BITS: u32 = 62;
 
 impl Signature {
     pub(super) fn new(kind: &CollectiveKind, dtype: DType, count: usize) -> Self {
@@ -45,6 +55,29 @@ impl Signature {
         let peer = kind.and_then(CollectiveKind::peer).unwrap_or(0) as u64;
         let tag = kind.and_then(CollectiveKind::tag).unwrap_or(0).cast_unsigned();
         [code | reduction << 8 | dtype << 16, peer, tag, self.count as u64, number]
+    }
+
+    /// The same as operation `number`, begun in some manner.
+    pub(super) fn encode_as(&self, number: u64, manner: Manner) -> Encoded {
+        self.encode(number | (manner as u64) << NUMBER_BITS)
+    }
+
+    /// The number of the operation.
+    pub(super) fn number(words: &Encoded) -> u64 {
+        words[4] & ((1 << NUMBER_BITS) - 1)
+    }
+
+    pub(super) fn manner(words: &Encoded) -> Manner {
+        match words[4] >> NUMBER_BITS {
+            0 => Manner::Copied,
+            1 => Manner::Started,
+            _ => Manner::Elsewhere,
+        }
+    }
+
+    /// Whether two members do the same.
+    pub(super) fn agree(mine: &Encoded, theirs: &Encoded) -> bool {
+        mine[..4] == theirs[..4] && Signature::number(mine) == Signature::number(theirs)
     }
 
     pub(super) fn decode(words: &Encoded) -> Option<Self> {

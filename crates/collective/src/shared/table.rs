@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use super::channel::SharedGroup;
-use super::layout::{Channel, MAX_GROUPS, MAX_NAME, MAX_RANKS, entry, footprint, group_entry, header, pool};
+use super::group::SharedGroup;
+use super::handle::Handle;
+use super::layout::{Channel, MAX_GROUPS, MAX_NAME, MAX_RANKS, entry, group_entry};
 use super::member::Member;
+use super::memory::Region;
 use crate::{Error, Group, Result};
 
 const FREE: u32 = 0;
 const BEING_WRITTEN: u32 = 1;
 const WRITTEN: u32 = 2;
-const NO_ROOM: u32 = 3;
+const FAILED: u32 = 3;
 
 impl SharedGroup {
     /// This member's end of a group, whose ranks are valid and contain this one. Does not wait for the others.
@@ -21,13 +23,14 @@ impl SharedGroup {
         if name.len() > MAX_NAME {
             return Err(Error::InvalidArgument(format!("the group name {name:?} is over {MAX_NAME} bytes")));
         }
-        let (at, channel) = member.find_group(&group).inspect_err(|error| member.report(error))?;
-        Ok(SharedGroup::new(Arc::clone(member), group, channel, at + entry::FAILURE))
+        let (at, region) = member.find_group(&group).inspect_err(|error| member.report(error))?;
+        Ok(SharedGroup::new(Arc::clone(member), group, region, at + entry::FAILURE))
     }
 }
 
 impl Member {
-    fn find_group(&self, group: &Group) -> Result<(usize, Channel)> {
+    /// The entry of a group, and the memory of its channel.
+    fn find_group(&self, group: &Group) -> Result<(usize, Arc<Region>)> {
         let operation = || format!("opening group {:?}", group.name.as_str());
         self.failure().check(self.rank, &operation)?;
         for index in 0..MAX_GROUPS {
@@ -35,28 +38,19 @@ impl Member {
             let state = self.region.word(at + entry::STATE);
             let entered = state.compare_exchange(FREE, BEING_WRITTEN, Ordering::AcqRel, Ordering::Acquire);
             if entered.is_ok() {
-                state.store(self.enter(at, group), Ordering::Release);
+                let channel = self.enter(at, group);
+                state.store(if channel.is_ok() { WRITTEN } else { FAILED }, Ordering::Release);
+                return Ok((at, channel?));
             }
-            match self.settled(state, &operation)? {
-                WRITTEN if self.is_entry_of(at, group)? => {
-                    let base = self.region.wide(at + entry::CHANNEL).load(Ordering::Relaxed) as usize;
-                    return Ok((at, Channel { base, members: group.size() }));
-                }
-                NO_ROOM => return Err(no_room(group)),
-                _ => {}
+            if self.settled(state, &operation)? == WRITTEN && self.is_entry_of(at, group)? {
+                return Ok((at, self.open_channel(at, group, &operation)?));
             }
         }
-        Err(no_room(group))
+        Err(Error::Unsupported(format!("no room for group {:?}: at most {MAX_GROUPS}", group.name.as_str())))
     }
 
-    /// Writes an entry, and gives its new state.
-    fn enter(&self, at: usize, group: &Group) -> u32 {
-        let channel = Channel { base: 0, members: group.size() };
-        let next = self.region.wide(header::POOL_NEXT);
-        let base = pool() + next.fetch_add(channel.len() as u64, Ordering::Relaxed) as usize;
-        if base + channel.len() > self.region.len() || !self.has_memory(group.size()) {
-            return NO_ROOM;
-        }
+    /// Writes an entry, and makes the memory of its channel.
+    fn enter(&self, at: usize, group: &Group) -> Result<Arc<Region>> {
         let mut ranks = [0u16; MAX_RANKS];
         for (word, rank) in ranks.iter_mut().zip(&group.ranks) {
             *word = *rank as u16;
@@ -66,14 +60,15 @@ impl Member {
         self.region.word(at + entry::COUNT).store(group.size() as u32, Ordering::Relaxed);
         self.region.word(at + entry::NAME_LEN).store(name.len() as u32, Ordering::Relaxed);
         self.region.span(at + entry::NAME, name.len()).write(name);
-        self.region.wide(at + entry::CHANNEL).store(base as u64, Ordering::Relaxed);
-        WRITTEN
+        self.region.word(at + entry::CREATOR).store(self.rank as u32, Ordering::Relaxed);
+        Handle::at(&self.region, at + entry::HANDLE).create(Channel { members: group.size() }.len())
     }
 
-    /// Writing to a full file system would end the process.
-    fn has_memory(&self, members: usize) -> bool {
-        let space = self.region.file().and_then(|file| rustix::fs::fstatvfs(file).ok());
-        space.is_none_or(|s| s.f_bavail.saturating_mul(s.f_frsize) >= footprint(members) as u64)
+    /// The memory that the first member has made for the group.
+    fn open_channel(&self, at: usize, group: &Group, operation: &dyn Fn() -> String) -> Result<Arc<Region>> {
+        let creator = self.region.word(at + entry::CREATOR).load(Ordering::Relaxed) as usize;
+        let handle = Handle::at(&self.region, at + entry::HANDLE);
+        self.open_handle(handle, Channel { members: group.size() }.len(), creator, operation)
     }
 
     /// The state of an entry once nobody writes it.
@@ -121,12 +116,4 @@ impl Member {
         let [(a, first), (b, second)] = sides;
         Err(Error::Mismatch { ranks: [a, b], operations: [first, second] })
     }
-}
-
-fn no_room(group: &Group) -> Error {
-    Error::Unsupported(format!(
-        "no room for group {:?}: at most {MAX_GROUPS} groups, {} bytes of shared memory for this one",
-        group.name.as_str(),
-        footprint(group.size())
-    ))
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::channel::SharedGroup;
+use super::group::SharedGroup;
 use super::join::{join, threads};
 use super::member::Member;
 use crate::{Collective, Group, GroupName, JoinOptions, Result, Transport};

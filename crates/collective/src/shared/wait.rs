@@ -63,11 +63,6 @@ impl<'a> Counter<'a> {
         }
     }
 
-    /// Stores a value that nobody sleeps for.
-    pub(crate) fn store(self, value: u32) {
-        self.value.store(value, Ordering::Release);
-    }
-
     /// Waits until `ready`. About every tick `check` is told how long it has taken, and may give up.
     pub(crate) fn wait(
         self,

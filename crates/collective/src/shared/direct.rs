@@ -1,0 +1,172 @@
+//! Collectives on each other's buffers, without copies in between.
+
+use std::ops::Range;
+
+use super::memory::Span;
+use super::rounds::{Post, Round, Running};
+use super::segments::{Opened, Place};
+use super::staged::Transfer;
+use crate::reduce::Combine;
+use crate::{CollectiveKind, Reduction, Result};
+
+/// Bytes from which on results are written past the caches.
+const STREAM: usize = 16 << 20;
+
+/// What the others do with the buffers of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Access {
+    reads_send: bool,
+    writes_recv: bool,
+}
+
+impl Access {
+    fn of(kind: &CollectiveKind, member: usize) -> Self {
+        let (reads_send, writes_recv) = match *kind {
+            CollectiveKind::AllReduce(_) => (true, true),
+            CollectiveKind::Reduce { root, .. } => (true, member == root),
+            CollectiveKind::Broadcast { root } | CollectiveKind::Scatter { root } => (member == root, false),
+            CollectiveKind::Gather { root } => (member != root, false),
+            CollectiveKind::AllGather | CollectiveKind::ReduceScatter(_) | CollectiveKind::AllToAll => {
+                (true, false)
+            }
+            CollectiveKind::Barrier | CollectiveKind::Send { .. } | CollectiveKind::Receive { .. } => {
+                (false, false)
+            }
+        };
+        Access { reads_send, writes_recv }
+    }
+
+    fn is_any(self) -> bool {
+        self.reads_send || self.writes_recv
+    }
+}
+
+impl Transfer {
+    /// What this member publishes first: where its buffers are, if all that others need of them can be found.
+    pub(super) fn post(&self, kind: &CollectiveKind, running: &Running<'_>) -> Post {
+        let access = Access::of(kind, self.me);
+        let place = |span| running.at.member.place(span).map_or(0, |place| place.0);
+        let send = if access.reads_send { place(self.send) } else { 0 };
+        let recv = if access.writes_recv { place(self.recv) } else { 0 };
+        // Who reads all of the others' cannot write where they read.
+        let alone = access.writes_recv && recv == 0 && self.send.overlaps(self.recv);
+        match access.reads_send && send != 0 && !alone {
+            true => Post::Where([send, recv]),
+            false => Post::Copied,
+        }
+    }
+
+    /// Whether other members touch the buffers of this one.
+    pub(super) fn is_accessed(&self, kind: &CollectiveKind) -> bool {
+        Access::of(kind, self.me).is_any()
+    }
+
+    /// Runs the operation on everybody's buffers, if all have published where they are, and nobody has
+    /// started before; `false` if not.
+    pub(super) fn run_direct(
+        &self,
+        kind: &CollectiveKind,
+        round: &Round<'_>,
+        running: &mut Running<'_>,
+    ) -> Result<bool> {
+        let accessed = |member: &usize| Access::of(kind, *member).is_any();
+        let is_elsewhere = |member: usize| matches!(round.post_of(member), Post::Where(_));
+        let is_started = |member: usize| round.post_of(member) == Post::Started;
+        if (0..self.n).any(is_started) || !(0..self.n).filter(accessed).all(is_elsewhere) {
+            return Ok(false);
+        }
+        let (at, mut opened) = (running.at, running.take_opened());
+        for member in (0..self.n).filter(|member| *member != self.me) {
+            let Post::Where(places) = round.post_of(member) else { continue };
+            for place in places.into_iter().filter(|&place| place != 0) {
+                opened.prepare(&at.member, at.group.ranks[member], Place(place))?;
+            }
+        }
+        Peers { transfer: self, round, opened: &opened, ranks: &at.group.ranks }.run(kind);
+        running.give_opened(opened);
+        running.finish();
+        if accessed(&self.me) {
+            running.wait_for_finish(0)?;
+        }
+        Ok(true)
+    }
+}
+
+/// Everybody's buffers.
+struct Peers<'a> {
+    transfer: &'a Transfer,
+    round: &'a Round<'a>,
+    opened: &'a Opened,
+    ranks: &'a [usize],
+}
+
+impl Peers<'_> {
+    fn run(&self, kind: &CollectiveKind) {
+        let &Transfer { block, me, n, recv, .. } = self.transfer;
+        match *kind {
+            CollectiveKind::AllReduce(reduction) if (0..n).all(|member| self.recv(member).is_some()) => {
+                self.reduce(reduction, self.part(), n, &|member| self.recv(member).unwrap_or(recv));
+            }
+            CollectiveKind::AllReduce(reduction) => self.reduce(reduction, 0..block, 1, &|_| recv),
+            CollectiveKind::Reduce { root, reduction } => match self.recv(root) {
+                Some(out) => self.reduce(reduction, self.part(), 1, &|_| out),
+                None if me == root => self.reduce(reduction, 0..block, 1, &|_| recv),
+                None => {}
+            },
+            CollectiveKind::ReduceScatter(reduction) => {
+                let source = |member| self.send(member, n * block).block(me, n);
+                self.combine(reduction).run(&source, 1, &|_| recv);
+            }
+            CollectiveKind::AllGather => self.gather(),
+            CollectiveKind::Gather { root } if me == root => self.gather(),
+            CollectiveKind::Broadcast { root } => recv.copy_from(self.send(root, block)),
+            CollectiveKind::Scatter { root } => recv.copy_from(self.send(root, n * block).block(me, n)),
+            CollectiveKind::AllToAll => {
+                (0..n).for_each(|m| recv.block(m, n).copy_from(self.send(m, n * block).block(me, n)));
+            }
+            _ => {}
+        }
+    }
+
+    fn gather(&self) {
+        let Transfer { block, n, recv, .. } = *self.transfer;
+        (0..n).for_each(|member| recv.block(member, n).copy_from(self.send(member, block)));
+    }
+
+    /// Reduces a range of everybody's `send`.
+    fn reduce(&self, reduction: Reduction, range: Range<usize>, outs: usize, out: &dyn Fn(usize) -> Span) {
+        let source = |member| self.send(member, self.transfer.block).part(range.clone());
+        self.combine(reduction).run(&source, outs, &|n| out(n).part(range.clone()));
+    }
+
+    fn combine(&self, reduction: Reduction) -> Combine {
+        let streams = self.transfer.block >= STREAM;
+        Combine { dtype: self.transfer.dtype, reduction, ranks: self.transfer.n, streams }
+    }
+
+    /// The part that this member reduces for all: whole lines, but for the last.
+    fn part(&self) -> Range<usize> {
+        let &Transfer { block, me, n, .. } = self.transfer;
+        let share = block.div_ceil(n).next_multiple_of(64);
+        (me * share).min(block)..((me + 1) * share).min(block)
+    }
+
+    fn send(&self, member: usize, len: usize) -> Span {
+        let own = || self.transfer.send;
+        self.buffer(member, 0, len, own).unwrap_or_else(own)
+    }
+
+    fn recv(&self, member: usize) -> Option<Span> {
+        self.buffer(member, 1, self.transfer.block, || self.transfer.recv)
+    }
+
+    fn buffer(&self, member: usize, which: usize, len: usize, own: impl Fn() -> Span) -> Option<Span> {
+        match self.round.post_of(member) {
+            Post::Where(places) if places[which] != 0 => Some(match member == self.transfer.me {
+                true => own(),
+                false => self.opened.span(self.ranks[member], Place(places[which]), len),
+            }),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! One rank in one group.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::failure::FailureRecord;
+use super::layout::{Channel, SLOTS, control, slot};
+use super::member::Member;
+use super::memory::{Region, Span};
+use super::messages::Inbox;
+use super::rounds::{Extent, Progress, Running};
+use super::signature::{Encoded, Signature};
+use super::wait::Counter;
+use crate::{Error, Group, Result};
+
+/// One rank in one group, over shared memory.
+pub(crate) struct SharedGroup {
+    pub(super) member: Arc<Member>,
+    pub(super) group: Group,
+    pub(super) channel: Channel,
+    /// The memory of the channel.
+    pub(super) region: Arc<Region>,
+    /// Offset of the group's failure record.
+    pub(super) failure_at: usize,
+    pub(super) progress: Mutex<Progress>,
+    pub(super) outbox: Mutex<()>,
+    pub(super) inbox: Mutex<Inbox>,
+}
+
+impl SharedGroup {
+    pub(super) fn new(member: Arc<Member>, group: Group, region: Arc<Region>, failure_at: usize) -> Self {
+        SharedGroup {
+            channel: Channel { members: group.size() },
+            member,
+            group,
+            region,
+            failure_at,
+            progress: Mutex::default(),
+            outbox: Mutex::default(),
+            inbox: Mutex::default(),
+        }
+    }
+
+    /// Runs a collective: checks that nothing has failed before, and makes a failure everybody's.
+    pub(super) fn collective<T>(
+        &self,
+        signature: &Signature,
+        extent: Extent,
+        run: impl FnOnce(&mut Running<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_failures(&|| self.describe(signature))?;
+        progress.begin(signature, extent).map_err(|started| {
+            let (next, group) = (self.describe(signature), self.group.name.as_str());
+            Error::InvalidArgument(format!("{next}: {started} in group {group:?} was started before"))
+        })?;
+        let result = run(&mut Running::new(self, &mut progress, signature, extent));
+        result.inspect_err(|error| self.report(error))
+    }
+
+    /// Makes a failure everybody's, unless it is just that somebody has given up this group.
+    pub(super) fn report(&self, error: &Error) {
+        if self.failure().is_empty() {
+            self.member.report(error);
+        }
+    }
+
+    /// Fails if the world or this group has failed.
+    pub(super) fn check_failures(&self, operation: &dyn Fn() -> String) -> Result<()> {
+        self.member.failure().check(self.member.rank, operation)?;
+        self.failure().check(self.member.rank, operation)
+    }
+
+    /// The failure that concerns this group alone.
+    pub(super) fn failure(&self) -> FailureRecord<'_> {
+        FailureRecord::at(&self.member.region, self.failure_at)
+    }
+
+    pub(super) fn describe(&self, signature: &Signature) -> String {
+        format!("{signature} in group {:?}", self.group.name.as_str())
+    }
+
+    pub(super) fn span(&self, offset: usize, len: usize) -> Span {
+        self.region.span(offset, len)
+    }
+
+    /// Gives up if the group has failed, if one of `members` that `is_missing` is lost, or if it took too long.
+    pub(super) fn check_progress(
+        &self,
+        mut members: impl Iterator<Item = usize> + Clone,
+        is_missing: &dyn Fn(usize) -> bool,
+        waited: Duration,
+        operation: &dyn Fn() -> String,
+    ) -> Result<()> {
+        self.check_failures(operation)?;
+        let ranks = &self.group.ranks;
+        let missing = members.clone().filter(|&member| is_missing(member));
+        let lost = missing.clone().find_map(|member| {
+            let error = self.member.check_alive(ranks[member], operation).err()?;
+            // It may have done its part before it ended.
+            is_missing(member).then_some(error)
+        });
+        if let Some(error) = lost {
+            // It may have ended because of a failure.
+            return self.check_failures(operation).and(Err(error));
+        }
+        if waited < self.member.timeout || !members.any(is_missing) {
+            return Ok(());
+        }
+        let detail = missing.clone().map(|member| self.last_words(member)).collect::<Vec<_>>().join("; ");
+        let missing = missing.map(|member| ranks[member]).collect();
+        Err(Error::Timeout { missing, waited: self.member.timeout, operation: operation(), detail })
+    }
+
+    /// What a member did last in this group.
+    fn last_words(&self, member: usize) -> String {
+        let rank = self.group.ranks[member];
+        let Some(round) = self.last_posted(member) else {
+            return format!("rank {rank} has not come to any collective of this group");
+        };
+        let words = self.signature_of(member, round);
+        let what = Signature::decode(&words).map_or_else(|| "?".to_owned(), |s| s.to_string());
+        format!("rank {rank} has come to collective {} of this group, {what}", Signature::number(&words))
+    }
+
+    /// The last round that a member has published.
+    fn last_posted(&self, member: usize) -> Option<u32> {
+        let posted = (0..SLOTS as u32).map(|slot| self.posted(member, slot).load());
+        let newest = posted.fold(None, |newest: Option<u32>, value| match newest {
+            Some(newest) if newest.wrapping_sub(value).cast_signed() > 0 => Some(newest),
+            _ => Some(value),
+        });
+        newest.filter(|&value| value > 0).map(|value| value.wrapping_sub(1))
+    }
+
+    /// The counter by which a member says that it has published a round.
+    pub(super) fn posted(&self, member: usize, round: u32) -> Counter<'_> {
+        Counter::at(&self.region, self.channel.slot(member, round) + slot::POSTED)
+    }
+
+    /// The counter of rounds whose second part a member has finished.
+    pub(super) fn finished(&self, member: usize) -> Counter<'_> {
+        Counter::at(&self.region, self.channel.control(member) + control::FINISHED)
+    }
+
+    /// The counter by which a member says that it has copied what it had published by place.
+    pub(super) fn copied(&self, member: usize) -> Counter<'_> {
+        Counter::at(&self.region, self.channel.control(member) + control::COPIED)
+    }
+
+    pub(super) fn signature_of(&self, member: usize, round: u32) -> Encoded {
+        let mut words = Encoded::default();
+        let at = self.channel.slot(member, round) + slot::SIGNATURE;
+        self.span(at, size_of::<Encoded>()).read(&mut words);
+        words
+    }
+}
+
+impl fmt::Debug for SharedGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedGroup").field("group", &self.group).finish_non_exhaustive()
+    }
+}
