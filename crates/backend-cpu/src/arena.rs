@@ -3,6 +3,7 @@
 use std::ptr::NonNull;
 
 use bytemuck::{Pod, Zeroable};
+use mslite_collective::{Collective, RegisteredMemory};
 use mslite_runtime::{Error, ErrorKind, Result};
 use mslite_tensor::{Buffer, DType, HostSpan, TensorSpec, num_elements};
 
@@ -162,9 +163,16 @@ impl<T: Scalar> Elements<&[T]> {
 }
 
 /// Memory of 64-byte alignment.
-#[derive(Default)]
-pub(crate) struct Memory {
-    lines: Box<[Line]>,
+pub(crate) enum Memory {
+    Own(Box<[Line]>),
+    /// Memory that other ranks reach.
+    Registered(RegisteredMemory),
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory::Own(Box::default())
+    }
 }
 
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -180,7 +188,16 @@ impl Memory {
         let lines = bytemuck::allocation::try_zeroed_slice_box(bytes.div_ceil(64)).map_err(|()| {
             Error::new(ErrorKind::OutOfMemory, format!("cannot allocate {bytes} bytes for a run"))
         })?;
-        Ok(Memory { lines })
+        Ok(Memory::Own(lines))
+    }
+
+    /// Zeroed memory for buffers that are exchanged in a group, without copies if the group has such memory.
+    ///
+    /// # Errors
+    /// As [`Memory::zeroed`].
+    pub(crate) fn exchanged(bytes: usize, group: Option<&dyn Collective>) -> Result<Self> {
+        let registered = group.and_then(|group| group.allocate(bytes.next_multiple_of(64)).ok().flatten());
+        registered.map_or_else(|| Memory::zeroed(bytes), |memory| Ok(Memory::Registered(memory)))
     }
 
     /// An aligned copy of bytes.
@@ -195,16 +212,25 @@ impl Memory {
 
     /// Number of bytes, rounded up to whole lines.
     pub(crate) fn len(&self) -> usize {
-        self.lines.len() * 64
+        match self {
+            Memory::Own(lines) => lines.len() * 64,
+            Memory::Registered(memory) => memory.span().len,
+        }
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        bytemuck::cast_slice_mut(&mut self.lines)
+        match self {
+            Memory::Own(lines) => bytemuck::cast_slice_mut(lines),
+            Memory::Registered(memory) => memory.as_mut_slice(),
+        }
     }
 
     /// Its address, for reading.
     pub(crate) fn span(&self) -> HostSpan {
-        HostSpan { ptr: NonNull::from(&*self.lines).cast(), len: self.len() }
+        match self {
+            Memory::Own(lines) => HostSpan { ptr: NonNull::from(&**lines).cast(), len: self.len() },
+            Memory::Registered(memory) => memory.span(),
+        }
     }
 }
 

@@ -396,7 +396,8 @@ impl CpuExecution {
         let bytes = self.memory().arena;
         if self.arena.len() < bytes {
             self.arena = Memory::default();
-            self.arena = Memory::zeroed(bytes)?;
+            let group = self.groups.iter().next().map(|(_, group)| &**group);
+            self.arena = Memory::exchanged(bytes, group)?;
         }
         let mut arena = std::mem::take(&mut self.arena);
         let result = self.run_within(arena.bytes_mut(), inputs, outputs, team);
