@@ -177,7 +177,7 @@ impl Default for Memory {
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
-struct Line([u8; 64]);
+pub(crate) struct Line([u8; 64]);
 
 impl Memory {
     /// Zeroed memory.

@@ -28,7 +28,7 @@ pub enum Error {
         waited: Duration,
         /// What was waited for; empty if unknown.
         operation: String,
-        /// What the missing ranks did last.
+        /// What the missing ranks did last; then, in a line each, which ranks wait for whom, in what, and for how long.
         detail: String,
     },
     /// Two ranks do not agree about what they do together.
@@ -87,7 +87,8 @@ fn during(operation: &str) -> String {
     if operation.is_empty() { String::new() } else { format!(" during {operation}") }
 }
 
-fn ranks(ranks: &[usize]) -> String {
+/// Ranks in words.
+pub(crate) fn ranks(ranks: &[usize]) -> String {
     let list: Vec<String> = ranks.iter().map(usize::to_string).collect();
     format!("{} {}", if list.len() == 1 { "rank" } else { "ranks" }, list.join(", "))
 }

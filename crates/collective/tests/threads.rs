@@ -481,3 +481,22 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn a_timeout_says_who_waits_for_whom() {
+    let results = on_ranks(3, Duration::from_secs(3), |world| match world.rank() {
+        // Waits for rank 0, which waits for rank 2, which does not come.
+        1 => world.group("pair", &[0, 1]).and_then(|pair| pair.barrier()),
+        0 => world.everybody().barrier(),
+        _ => {
+            std::thread::sleep(Duration::from_secs(4));
+            Ok(())
+        }
+    });
+    for result in &results[..2] {
+        let Err(error @ Error::Timeout { .. }) = result else { panic!("{result:?}") };
+        let text = error.to_string();
+        assert!(text.contains("s for rank 0 in barrier in group \"pair\""), "{text}");
+        assert!(text.contains("s for ranks 1, 2 in barrier in group \"hccl_world_group\""), "{text}");
+    }
+}

@@ -28,7 +28,7 @@ const REPORTER: usize = 8;
 const CULPRITS: usize = 16;
 const MILLIS: usize = 32;
 const TEXTS: [usize; 2] = [64, 64 + 4 + TEXT];
-const TEXT: usize = 440;
+const TEXT: usize = 1400;
 
 impl<'a> FailureRecord<'a> {
     /// The record at an offset.
@@ -134,13 +134,13 @@ mod tests {
         record.set(&Error::InvalidArgument("mine".into()), 0);
         assert_eq!(record.check(0, &String::new), Ok(()));
         let mismatch =
-            Error::Mismatch { ranks: [1, 127], operations: ["é".repeat(400), "barrier".to_owned()] };
+            Error::Mismatch { ranks: [1, 127], operations: ["é".repeat(1000), "barrier".to_owned()] };
         record.set(&mismatch, 1);
         record.set(&Error::PeerLost { rank: 3, reason: "dead".into(), operation: String::new() }, 2);
         let Err(Error::Mismatch { ranks: [1, 127], operations }) = record.check(0, &String::new) else {
             panic!("another error");
         };
-        assert_eq!(operations, ["é".repeat(220), "barrier".to_owned()]);
+        assert_eq!(operations, ["é".repeat(700), "barrier".to_owned()]);
     }
 
     #[test]

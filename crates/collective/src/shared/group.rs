@@ -105,10 +105,15 @@ impl SharedGroup {
             // It may have ended because of a failure.
             return self.check_failures(operation).and(Err(error));
         }
+        self.member.note_wait(waited, || {
+            let whom: Vec<usize> = missing.clone().map(|member| ranks[member]).collect();
+            format!("{} in {}", crate::error::ranks(&whom), operation())
+        });
         if waited < self.member.timeout || !members.any(is_missing) {
             return Ok(());
         }
         let detail = missing.clone().map(|member| self.last_words(member)).collect::<Vec<_>>().join("; ");
+        let detail = detail + &self.member.waits();
         let missing = missing.map(|member| ranks[member]).collect();
         Err(Error::Timeout { missing, waited: self.member.timeout, operation: operation(), detail })
     }

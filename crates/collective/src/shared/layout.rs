@@ -42,7 +42,13 @@ pub(crate) mod rank {
     pub(crate) const STATE: usize = 0;
     pub(crate) const PID: usize = 4;
     pub(crate) const STARTED: usize = 8;
-    pub(crate) const LEN: usize = super::LINE;
+    /// Since when it has waited, and when it was last seen to, in milliseconds of a clock that all ranks share.
+    pub(crate) const WAITS_SINCE: usize = 16;
+    pub(crate) const SEEN_WAITING: usize = 24;
+    pub(crate) const WAIT_LEN: usize = 32;
+    /// For whom and in what, as text.
+    pub(crate) const WAIT: usize = super::LINE;
+    pub(crate) const LEN: usize = 512;
 }
 
 /// Offsets in the entry of a segment.

@@ -18,6 +18,7 @@ mod staged;
 mod table;
 mod transport;
 mod wait;
+mod watch;
 mod wide;
 
 pub(crate) use join::{close, is_rendezvous};
