@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mslite_collective::World;
+use mslite_collective::{SEND_CAPACITY, World};
 use mslite_graph_opt::ir::Port;
 use mslite_graph_opt::pass::{Level, OptimiseOptions, Pass, agreed_passes, optimise};
 use mslite_graph_opt::{Graph, Op, specialise};
@@ -12,7 +12,7 @@ use crate::backend::Groups;
 use crate::memory::MemoryUsage;
 use crate::plan::{Fallback, NamedDevice, Plan};
 use crate::program::{Program, RunState};
-use crate::schedule::{GroupRanks, Schedule, compare, unfit};
+use crate::schedule::{Disagreement, GroupRanks, Schedule, Sends, compare, group_ranks};
 use crate::{Error, ErrorKind, Result};
 
 /// How to build a session.
@@ -320,16 +320,17 @@ fn join_groups(graph: Graph, devices: &[NamedDevice], options: &SessionOptions) 
                        (`mslite run --ranks N`, `mslite launch`, mpirun)";
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     };
-    let ranks = group_ranks(&graph, options, world.size())?;
     let proposal = proposal(&graph, options)?.filter(|graph| runs_on_first(graph, devices));
-    let graph = match agree(proposal.as_ref().unwrap_or(&graph), &ranks, world) {
-        Ok(()) => proposal.unwrap_or(graph),
+    let refused = |error| refuse(error, world);
+    let ranks = group_ranks(&graph, &options.groups, world.rank(), world.size()).map_err(refused)?;
+    let schedule = |graph: &Graph| Schedule::new(graph, &ranks, world.rank()).map_err(refused);
+    let graph = match (agree(&schedule(proposal.as_ref().unwrap_or(&graph))?, world)?, proposal) {
+        (Ok(()), proposal) => proposal.unwrap_or(graph),
         // All ranks see the same difference, and come here.
-        Err(error) if error.kind() == ErrorKind::PlanMismatch => {
-            agree(&graph, &ranks, world)?;
+        (Err(_), _) => {
+            agree(&schedule(&graph)?, world)??;
             graph
         }
-        Err(error) => return Err(error),
     };
     let mut groups = Groups::none();
     for (name, ranks) in ranks {
@@ -353,50 +354,12 @@ fn runs_on_first(graph: &Graph, devices: &[NamedDevice]) -> bool {
         .is_some_and(|refused| refused.iter().all(|(id, _)| matches!(graph.node(*id).op, Op::Collective(_))))
 }
 
-/// World ranks of each group: all ranks for the world group, else what the options or the model say.
-fn group_ranks(graph: &Graph, options: &SessionOptions, size: usize) -> Result<GroupRanks> {
-    let mut groups = GroupRanks::new();
-    for (_, node) in graph.nodes_within() {
-        let Op::Collective(collective) = &node.op else { continue };
-        let name = &collective.op.group;
-        let fail =
-            |message: String| Err(Error::new(ErrorKind::InvalidArgument, message).with("node", &node.origin));
-        let ranks = match (name.is_world(), options.groups.get(name), &collective.ranks) {
-            (true, _, _) => (0..size).collect(),
-            (false, Some(ranks), _) | (false, None, Some(ranks)) => ranks.clone(),
-            (false, None, None) => {
-                return fail(format!(
-                    "the ranks of group {:?} are not known; give a group file (group_info_file)",
-                    name.as_str()
-                ));
-            }
-        };
-        let stated = collective.size.or(collective.ranks.as_ref().map(Vec::len));
-        if stated.is_some_and(|stated| stated != ranks.len()) {
-            let stated = stated.unwrap_or_default();
-            let what = if name.is_world() { "ranks".to_owned() } else { format!("ranks of group {name:?}") };
-            return fail(format!("the model was sliced for {stated} {what}, but there are {}", ranks.len()));
-        }
-        if let Some(rank) = ranks.iter().find(|&&rank| rank >= size) {
-            return fail(format!("group {:?} has rank {rank}, but there are {size} ranks", name.as_str()));
-        }
-        groups.insert(name.clone(), ranks);
-    }
-    Ok(groups)
-}
-
-/// Compares the schedules of all ranks. A rank that finds a fault in its own tells the others.
-fn agree(graph: &Graph, groups: &GroupRanks, world: &World) -> Result<()> {
-    let mine = Schedule::new(graph, groups, world.rank());
-    let bytes = match &mine {
-        Ok(schedule) => [b"+".as_slice(), &schedule.encode()].concat(),
-        Err(error) => format!("-{}", error.message()).into_bytes(),
-    };
-    let all = world.exchange(&bytes)?;
-    let faults: Vec<_> =
-        all.iter().filter_map(|bytes| bytes.strip_prefix(b"-")).map(String::from_utf8_lossy).collect();
-    if !faults.is_empty() {
-        return Err(unfit(&faults.join(", ")));
+/// Compares the schedules of all ranks: the first difference, if there is one. When another rank has found a fault in
+/// its own, all end.
+fn agree(mine: &Schedule, world: &World) -> Result<Result<(), Disagreement>> {
+    let all = world.exchange(&[b"+".as_slice(), &mine.encode()].concat())?;
+    if let Some(faults) = faults(&all) {
+        return Err(faults.into());
     }
     let mut schedules = Vec::with_capacity(all.len());
     for (rank, bytes) in all.iter().enumerate() {
@@ -410,7 +373,23 @@ fn agree(graph: &Graph, groups: &GroupRanks, world: &World) -> Result<()> {
             Error::new(ErrorKind::PlanMismatch, message)
         })?);
     }
-    compare(&schedules)
+    Ok(compare(&schedules, Sends::Keep(SEND_CAPACITY)).map(drop))
+}
+
+/// Tells the other ranks of a fault in this one's model, where they compare schedules.
+fn refuse(error: Error, world: &World) -> Error {
+    let of_plan = error.kind() == ErrorKind::PlanMismatch;
+    let fault = if of_plan { error.message().to_owned() } else { format!("rank {}: {error}", world.rank()) };
+    // Where the others cannot be told, this is still the reason.
+    let all = world.exchange(format!("-{fault}").as_bytes()).unwrap_or_default();
+    faults(&all).filter(|_| of_plan).map_or(error, Error::from)
+}
+
+/// What ranks have found wrong with their own models.
+fn faults(all: &[Vec<u8>]) -> Option<Disagreement> {
+    let faults = all.iter().filter_map(|bytes| bytes.strip_prefix(b"-"));
+    let faults: Vec<_> = faults.map(String::from_utf8_lossy).collect();
+    (!faults.is_empty()).then(|| Disagreement::of_own(faults.join(", "), Vec::new()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {

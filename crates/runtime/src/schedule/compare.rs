@@ -1,0 +1,272 @@
+//! Whether the schedules of all ranks fit each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::order::{Event, Sends, order};
+use super::{Exchange, Message, Schedule, Step};
+use crate::{Error, ErrorKind};
+
+/// Why models do not fit each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disagreement {
+    /// What is wrong.
+    pub what: String,
+    /// What the ranks concerned do.
+    pub sides: Vec<Side>,
+    /// What helps.
+    pub advice: &'static str,
+}
+
+/// What one rank does where ranks disagree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Side {
+    /// World rank.
+    pub rank: usize,
+    /// What it does; `None` when it does nothing where others do something.
+    pub operation: Option<String>,
+    /// MindIR scope of the node that does it, or of one that does something else instead.
+    pub node: Option<String>,
+}
+
+const OWN_SLICES: &str = "give every rank its own slice of one model";
+
+impl Disagreement {
+    /// A fault that ranks find in their own models.
+    pub fn of_own(what: impl Into<String>, sides: Vec<Side>) -> Self {
+        Disagreement { what: what.into(), sides, advice: OWN_SLICES }
+    }
+}
+
+impl fmt::Display for Disagreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the models do not fit each other: {}", self.what)?;
+        for (i, side) in self.sides.iter().filter(|side| side.operation.is_some()).enumerate() {
+            write!(f, "{} {side}", if i == 0 { ":" } else { "," })?;
+        }
+        for side in self.sides.iter().filter(|side| side.operation.is_none()) {
+            write!(f, ", {side}")?;
+        }
+        write!(f, "; {}", self.advice)
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.operation, &self.node) {
+            (Some(operation), Some(node)) => write!(f, "rank {} has {operation} at {node}", self.rank),
+            (Some(operation), None) => write!(f, "rank {} has {operation}", self.rank),
+            (None, Some(node)) => write!(f, "rank {} has none (it has {node})", self.rank),
+            (None, None) => write!(f, "rank {} has none", self.rank),
+        }
+    }
+}
+
+impl From<Disagreement> for Error {
+    fn from(disagreement: Disagreement) -> Self {
+        Error::new(ErrorKind::PlanMismatch, disagreement.to_string())
+    }
+}
+
+/// Checks that the schedules of all ranks, in order of rank, fit each other: every group sees one sequence of
+/// operations, every message that is sent is received, and no ranks wait for each other in a circle when `sends`
+/// says what becomes of messages that nobody has asked for yet. Ranks are taken to go the same ways and to take the
+/// same turns where data decide.
+///
+/// Gives the exchanges in an order in which they can happen. All ranks that compare the same schedules get the same
+/// answer.
+///
+/// # Errors
+/// The first difference, with the nodes of both ranks, or the circle.
+pub fn compare(schedules: &[Schedule], sends: Sends) -> Result<Vec<Event<'_>>, Disagreement> {
+    let ranks: Vec<Channels<'_>> = schedules.iter().map(|schedule| channels(&schedule.steps)).collect();
+    let mut seen = BTreeSet::new();
+    for schedule in schedules {
+        for (exchange, _) in schedule.exchanges() {
+            let (channel, members) = (Channel::of(exchange), members(exchange));
+            if seen.insert((channel, members.clone())) {
+                compare_channel(schedules, &ranks, channel, &members)?;
+            }
+        }
+    }
+    order(schedules, sends)
+}
+
+/// What keeps an order of its own: the collectives of a group, or the messages from one rank to another that have the
+/// same tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Channel<'a> {
+    Group(&'a str),
+    Messages(&'a str, Message),
+}
+
+impl<'a> Channel<'a> {
+    fn of(exchange: &'a Exchange) -> Self {
+        let name = exchange.group.as_str();
+        match exchange.message {
+            Some(message) => Channel::Messages(name, message),
+            None => Channel::Group(name),
+        }
+    }
+}
+
+impl fmt::Display for Channel<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Channel::Group(name) => write!(f, "of group {name:?}"),
+            Channel::Messages(_, Message { from, to, tag }) => {
+                write!(f, "with tag {tag} from rank {from} to rank {to}")
+            }
+        }
+    }
+}
+
+/// The ranks that have to agree about an exchange.
+fn members(exchange: &Exchange) -> Vec<usize> {
+    match exchange.message {
+        Some(Message { from, to, .. }) => vec![from, to],
+        None => exchange.ranks.clone(),
+    }
+}
+
+/// The steps of one rank, apart by channel.
+type Channels<'a> = BTreeMap<Channel<'a>, Vec<Part<'a>>>;
+
+/// A step, as far as it belongs to one channel.
+enum Part<'a> {
+    Exchange(&'a Exchange),
+    Branch(&'a str, [Vec<Part<'a>>; 2]),
+    Loop(&'a str, Vec<Part<'a>>),
+}
+
+fn channels(steps: &[Step]) -> Channels<'_> {
+    let mut all = Channels::new();
+    for step in steps {
+        match step {
+            Step::Exchange(exchange) => {
+                all.entry(Channel::of(exchange)).or_default().push(Part::Exchange(exchange));
+            }
+            Step::Branch { origin, ways } => {
+                let [then, mut otherwise] = [channels(&ways[0]), channels(&ways[1])];
+                for (channel, then) in then {
+                    let ways = [then, otherwise.remove(&channel).unwrap_or_default()];
+                    all.entry(channel).or_default().push(Part::Branch(origin, ways));
+                }
+                for (channel, otherwise) in otherwise {
+                    all.entry(channel).or_default().push(Part::Branch(origin, [Vec::new(), otherwise]));
+                }
+            }
+            Step::Loop { origin, body } => {
+                for (channel, body) in channels(body) {
+                    all.entry(channel).or_default().push(Part::Loop(origin, body));
+                }
+            }
+        }
+    }
+    all
+}
+
+fn parts<'p, 'a>(ranks: &'p [Channels<'a>], rank: usize, channel: Channel<'a>) -> &'p [Part<'a>] {
+    ranks.get(rank).and_then(|channels| channels.get(&channel)).map(Vec::as_slice).unwrap_or_default()
+}
+
+fn compare_channel<'a>(
+    schedules: &'a [Schedule],
+    ranks: &[Channels<'a>],
+    channel: Channel<'a>,
+    members: &[usize],
+) -> Result<(), Disagreement> {
+    let Some((&first, rest)) = members.split_first() else { return Ok(()) };
+    for &rank in rest {
+        let (expected, actual) = (parts(ranks, first, channel), parts(ranks, rank, channel));
+        if let Some((at, a, b)) = difference(expected, actual, 0) {
+            let noun = if matches!(channel, Channel::Group(_)) { "operation" } else { "message" };
+            let side = |rank, part| side(rank, part, || unmatched(schedules, ranks, rank));
+            let mut sides = vec![side(first, a), side(rank, b)];
+            sides.sort_by_key(|side| side.rank);
+            return Err(Disagreement::of_own(format!("{noun} {at} {channel}"), sides));
+        }
+    }
+    Ok(())
+}
+
+fn side<'a>(rank: usize, part: Option<&Part<'_>>, instead: impl FnOnce() -> Option<&'a Exchange>) -> Side {
+    match part.and_then(Part::first) {
+        Some((exchange, place)) => {
+            let operation = Some(format!("{exchange}{place}"));
+            Side { rank, operation, node: Some(exchange.origin.clone()) }
+        }
+        None => {
+            let node = instead().map(|exchange| format!("{exchange} at {}", exchange.origin));
+            Side { rank, operation: None, node }
+        }
+    }
+}
+
+/// The first exchange of a rank in which another member has no part.
+fn unmatched<'a>(schedules: &'a [Schedule], ranks: &[Channels<'a>], rank: usize) -> Option<&'a Exchange> {
+    let count = |member, channel| parts(ranks, member, channel).iter().map(Part::count).sum::<usize>();
+    let mut left: BTreeMap<Channel<'a>, usize> = BTreeMap::new();
+    let exchanges = schedules.get(rank)?.exchanges();
+    exchanges.into_iter().map(|(exchange, _)| exchange).find(|exchange| {
+        let channel = Channel::of(exchange);
+        let matched = || members(exchange).into_iter().map(|member| count(member, channel)).min();
+        let left = left.entry(channel).or_insert_with(|| matched().unwrap_or(0));
+        let is_matched = *left > 0;
+        *left = left.saturating_sub(1);
+        !is_matched
+    })
+}
+
+impl<'a> Part<'a> {
+    fn count(&self) -> usize {
+        let all = |parts: &[Part<'_>]| parts.iter().map(Part::count).sum::<usize>();
+        match self {
+            Part::Exchange(_) => 1,
+            Part::Branch(_, ways) => ways.iter().map(|way| all(way)).sum(),
+            Part::Loop(_, body) => all(body),
+        }
+    }
+
+    /// The first exchange in it, and in what it is.
+    fn first(&self) -> Option<(&'a Exchange, String)> {
+        match self {
+            Part::Exchange(exchange) => Some((exchange, String::new())),
+            Part::Branch(origin, ways) => {
+                let (exchange, _) = ways.iter().flatten().find_map(Part::first)?;
+                Some((exchange, format!(" in one way of the branch {origin}")))
+            }
+            Part::Loop(origin, body) => {
+                let (exchange, _) = body.iter().find_map(Part::first)?;
+                Some((exchange, format!(" in the loop {origin}")))
+            }
+        }
+    }
+}
+
+/// The first pair of parts that differ, and how many exchanges come before it.
+type Difference<'p, 'a> = (usize, Option<&'p Part<'a>>, Option<&'p Part<'a>>);
+
+fn difference<'p, 'a>(a: &'p [Part<'a>], b: &'p [Part<'a>], before: usize) -> Option<Difference<'p, 'a>> {
+    let mut at = before;
+    for i in 0..a.len().max(b.len()) {
+        match (a.get(i), b.get(i)) {
+            (Some(Part::Exchange(x)), Some(Part::Exchange(y))) if x.fits(y) => {}
+            (Some(Part::Branch(_, x)), Some(Part::Branch(_, y))) => {
+                let second = at + x[0].iter().map(Part::count).sum::<usize>();
+                let found = difference(&x[0], &y[0], at).or_else(|| difference(&x[1], &y[1], second));
+                if found.is_some() {
+                    return found;
+                }
+            }
+            (Some(Part::Loop(_, x)), Some(Part::Loop(_, y))) => {
+                if let found @ Some(_) = difference(x, y, at) {
+                    return found;
+                }
+            }
+            (x, y) => return Some((at, x, y)),
+        }
+        at += a.get(i).map_or(0, Part::count);
+    }
+    None
+}
