@@ -6,6 +6,7 @@ mod error;
 mod group;
 pub mod launch;
 mod op;
+pub mod rank_table;
 mod reduce;
 mod registered;
 mod rendezvous;
