@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
 
+mod check;
 mod convert;
 mod diff;
 mod fill;
@@ -8,6 +9,7 @@ mod inspect;
 mod launch;
 mod opt;
 mod output;
+mod rank_table;
 mod report;
 mod run;
 mod table;
@@ -36,6 +38,10 @@ enum Command {
     Convert(convert::ConvertArgs),
     #[command(about = "Optimise a model, write it, and say what each pass has changed")]
     Opt(opt::OptArgs),
+    #[command(about = "Prove from files alone that the slices of N ranks fit each other")]
+    Check(check::CheckArgs),
+    #[command(about = "Make, merge, print and check rank tables")]
+    RankTable(rank_table::RankTableArgs),
     #[command(about = "Start any program as N ranks")]
     Launch(launch::LaunchArgs),
 }
@@ -48,12 +54,14 @@ fn main() -> ExitCode {
         Command::Diff(args) => diff::diff(args),
         Command::Convert(args) => convert::convert(args),
         Command::Opt(args) => opt::opt(args),
+        Command::Check(args) => check::check(args),
+        Command::RankTable(args) => rank_table::rank_table(args),
         Command::Launch(args) => launch::launch(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {}: {error}", error.kind());
         match command {
-            Command::Diff(_) => ExitCode::from(2),
+            Command::Diff(_) | Command::Check(_) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     })

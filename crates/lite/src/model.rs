@@ -116,7 +116,7 @@ impl Model {
         let ModelType::MindIr = model_type;
         let config = options.config.as_ref().map(Config::open).transpose()?.unwrap_or_default();
         let devices = context.devices()?;
-        let groups = groups(context)?;
+        let groups = groups_of(context.group_info_file.as_deref())?;
         let world = context.world()?;
         let source = open(path, options)?;
         let recipe =
@@ -210,7 +210,7 @@ fn describe(graph: &Graph, ports: &[mslite_graph_opt::ir::Port]) -> Vec<Tensor> 
     ports.iter().map(|port| Tensor::described(&port.name, graph.spec(port.value))).collect()
 }
 
-fn open(path: &Path, options: &BuildOptions) -> Result<mslite_mindir::Model> {
+pub(crate) fn open(path: &Path, options: &BuildOptions) -> Result<mslite_mindir::Model> {
     let mut open = OpenOptions::new();
     open.key = options.key.clone();
     open.mode = options.mode;
@@ -270,9 +270,9 @@ fn not_read(error: mslite_mindir::Error) -> Error {
     }
 }
 
-/// The groups of the context's group file.
-fn groups(context: &Context) -> Result<GroupRanks> {
-    let Some(path) = &context.group_info_file else { return Ok(GroupRanks::new()) };
+/// The groups of a group file.
+pub(crate) fn groups_of(file: Option<&Path>) -> Result<GroupRanks> {
+    let Some(path) = file else { return Ok(GroupRanks::new()) };
     let file = GroupFile::open(path).map_err(not_read)?;
     let ranks = |ranks: &[u32]| ranks.iter().map(|&rank| rank as usize).collect();
     Ok(file.groups.iter().map(|(name, members)| (name.as_str().into(), ranks(members))).collect())

@@ -39,13 +39,13 @@ impl Disagreement {
 }
 
 impl fmt::Display for Disagreement {
+    /// A line. The sides are left out where none does anything: then [`Disagreement::what`] says it all.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the models do not fit each other: {}", self.what)?;
-        for (i, side) in self.sides.iter().filter(|side| side.operation.is_some()).enumerate() {
+        let (acting, idle): (Vec<&Side>, Vec<&Side>) =
+            self.sides.iter().partition(|side| side.operation.is_some());
+        for (i, side) in acting.iter().chain(idle.iter().filter(|_| !acting.is_empty())).enumerate() {
             write!(f, "{} {side}", if i == 0 { ":" } else { "," })?;
-        }
-        for side in self.sides.iter().filter(|side| side.operation.is_none()) {
-            write!(f, ", {side}")?;
         }
         write!(f, "; {}", self.advice)
     }
