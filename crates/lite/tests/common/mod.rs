@@ -1,6 +1,7 @@
 //! What the tests share: models with inputs and expected outputs, and ranks as threads.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub(crate) mod broken;
 pub(crate) mod corpus;
 pub(crate) mod rewrite;
 
