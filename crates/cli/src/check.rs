@@ -103,8 +103,13 @@ const COLUMNS: [Column; 9] = [
 const NAMES: [&str; 9] = ["#", "operation", "group", "ranks", "type", "count", "size", "each sends", "node"];
 
 fn text(report: &CheckReport) -> String {
-    let count = report.collectives.len();
-    let mut text = format!("The models of {} ranks fit each other, in {count} exchanges.\n", report.ranks);
+    let (ranks, count) = (report.ranks, report.collectives.len());
+    let plural = |count: usize| if count == 1 { "" } else { "s" };
+    let mut text = match ranks {
+        1 => "The model fits a job of one rank".to_owned(),
+        _ => format!("The models of {ranks} ranks fit each other"),
+    };
+    let _ = writeln!(text, ", with {count} exchange{}.", plural(count));
     if count > 0 {
         let rows =
             report.collectives.iter().enumerate().map(|(i, collective)| row(i + 1, collective)).collect();

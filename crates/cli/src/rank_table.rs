@@ -292,7 +292,10 @@ fn check(args: &CheckArgs) -> Result<ExitCode> {
         for (name, ranks) in &groups {
             if let Some(rank) = ranks.iter().find(|&&rank| rank as usize >= table.size()) {
                 let size = table.size();
-                eprintln!("error: {path}: group {name:?} has rank {rank}, but the table has {size} ranks");
+                eprintln!(
+                    "error: {path}: group {name:?} has rank {rank}, but the table has {size} rank{}",
+                    if size == 1 { "" } else { "s" }
+                );
                 return Ok(ExitCode::FAILURE);
             }
         }

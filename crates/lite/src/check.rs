@@ -7,7 +7,7 @@ use mslite_collective::{CollectiveKind, SEND_CAPACITY};
 use mslite_graph_opt::{Graph, ImportOptions, import};
 use mslite_mindir::Value;
 use mslite_runtime::schedule::{
-    Disagreement, Event, Exchange, GroupRanks, Schedule, Sends, Side, compare, group_ranks,
+    Disagreement, Event, Exchange, GroupRanks, Schedule, Sends, compare, group_ranks,
 };
 use mslite_tensor::{DType, TensorSpec};
 
@@ -93,11 +93,18 @@ pub fn check<P: AsRef<Path>>(models: &[P], options: &CheckOptions) -> Result<Che
         return Err(Error::new(ErrorKind::InvalidArgument, "there is no model to check"));
     }
     let table = read_table(options)?;
-    let mut ranks = Ranks::default();
+    let (mut ranks, mut faults) = (Ranks::default(), Vec::new());
     for (rank, path) in models.iter().enumerate() {
-        if let Some(disagreement) = ranks.read(path.as_ref(), rank, size, options)? {
-            return Ok(CheckReport { disagreement: Some(disagreement), ..CheckReport::of(size) });
+        let path = path.as_ref();
+        let (model, groups) = open_rank(path, rank, options)?;
+        match ranks.add(rank, model, &groups, size) {
+            Err(error) if is_fault(error.kind()) => faults.push((rank, error)),
+            Err(error) => return Err(error.with("model", path.display())),
+            Ok(()) => {}
         }
+    }
+    if let Some(found) = Disagreement::of_faults(faults.iter().map(|(rank, error)| (*rank, error))) {
+        return Ok(CheckReport { disagreement: Some(found), ..CheckReport::of(size) });
     }
     let mut report = CheckReport::of(size);
     report.disagreement = table.as_ref().and_then(|table| table_fault(table, size));
@@ -196,6 +203,15 @@ fn sent(exchange: &Exchange) -> Option<u64> {
     })
 }
 
+/// The model of a rank, and the groups that its file has.
+fn open_rank(path: &Path, rank: usize, options: &CheckOptions) -> Result<(mslite_mindir::Model, GroupRanks)> {
+    let mut build = BuildOptions::default();
+    (build.key, build.mode) = (options.key.clone(), options.mode);
+    let files = &options.group_info_files;
+    let groups = files.get(rank).or(files.first().filter(|_| files.len() == 1));
+    Ok((open(path, &build)?, groups_of(groups.map(PathBuf::as_path))?))
+}
+
 /// What is known of the ranks read so far.
 #[derive(Default)]
 struct Ranks {
@@ -210,39 +226,26 @@ struct Ranks {
 }
 
 impl Ranks {
-    /// Reads the model of the next rank: what is wrong with it by itself.
-    fn read(
+    /// Takes the model of the next rank, which may have a fault by itself.
+    fn add(
         &mut self,
-        path: &Path,
         rank: usize,
+        model: mslite_mindir::Model,
+        groups: &GroupRanks,
         size: usize,
-        options: &CheckOptions,
-    ) -> Result<Option<Disagreement>> {
-        let build = BuildOptions { key: options.key.clone(), mode: options.mode, ..BuildOptions::default() };
-        let files = &options.group_info_files;
-        let given =
-            groups_of(files.get(rank).or(files.first().filter(|_| files.len() == 1)).map(PathBuf::as_path))?;
-        let model = open(path, &build)?;
+    ) -> Result<()> {
         let mut importing = ImportOptions::default();
         importing.rank = Some(rank);
-        let read =
-            import(&model, &importing).map_err(|error| Error::from(error).with("model", path.display()));
-        let found = read.and_then(|graph| {
-            let groups = group_ranks(&graph, &given, rank, size)?;
-            check_places(&model, &groups, rank)?;
-            Ok((Schedule::new(&graph, &groups, rank)?, graph))
-        });
-        let (schedule, graph) = match found {
-            Ok(found) => found,
-            Err(error) if is_fault(error.kind()) => return Ok(Some(fault(rank, &error))),
-            Err(error) => return Err(error.with("rank", rank)),
-        };
+        let graph = import(&model, &importing)?;
+        let groups = group_ranks(&graph, groups, rank, size)?;
+        check_places(&model, &groups, rank)?;
+        let schedule = Schedule::new(&graph, &groups, rank)?;
         self.schedules.push(schedule);
         self.ports.push([ports(&graph, graph.inputs()), ports(&graph, graph.outputs())]);
         if let Some(previous) = self.previous.replace(model) {
             self.compare_weights(&previous, rank);
         }
-        Ok(None)
+        Ok(())
     }
 
     fn compare_weights(&mut self, previous: &mslite_mindir::Model, rank: usize) {
@@ -294,12 +297,6 @@ fn is_fault(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::InvalidModel | ErrorKind::InvalidArgument | ErrorKind::PlanMismatch)
 }
 
-/// What a rank finds in its own model.
-fn fault(rank: usize, error: &Error) -> Disagreement {
-    let node = error.context().iter().find(|(key, _)| *key == "node").map(|(_, node)| node.clone());
-    Disagreement::of_own(format!("rank {rank}: {error}"), vec![Side { rank, operation: None, node }])
-}
-
 /// Checks that the model was sliced for this rank, where collectives say for which.
 fn check_places(model: &mslite_mindir::Model, groups: &GroupRanks, rank: usize) -> Result<()> {
     for collective in model.collectives() {
@@ -309,9 +306,9 @@ fn check_places(model: &mslite_mindir::Model, groups: &GroupRanks, rank: usize) 
         if let (Some(stated), Some(place)) = (stated, place)
             && usize::try_from(stated) != Ok(place)
         {
+            let operator = &collective.primitive.op_type;
             let message = format!(
-                "it is rank {place} of the group of {}, but its model was sliced for rank {stated}",
-                collective.primitive.op_type
+                "rank {rank} is rank {place} of its {operator}, but its model was sliced for rank {stated}"
             );
             return Err(Error::new(ErrorKind::PlanMismatch, message).with("node", &collective.node.scope));
         }

@@ -364,7 +364,7 @@ fn a_slice_of_another_rank_is_known_by_its_number() {
     let path = |rank| folder.join(format!("format/distributed/collective_scatter_rank{rank}.mindir"));
     assert!(check(&[path(0), path(1)], &CheckOptions::default()).unwrap().fits());
     let found = check(&[path(0), path(0)], &CheckOptions::default()).unwrap().disagreement.unwrap();
-    assert!(found.what.contains("rank 1: ") && found.what.contains("sliced for rank 0"), "{found}");
+    assert!(found.what.starts_with("rank 1 ") && found.what.contains("sliced for rank 0"), "{found}");
     assert!(found.sides[0].node.as_deref().unwrap().contains("CollectiveScatter"), "{found}");
 }
 

@@ -1,5 +1,6 @@
 //! A built model: compiled once, run many times, by several callers at once.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mslite_collective::{SEND_CAPACITY, World};
@@ -12,7 +13,7 @@ use crate::backend::Groups;
 use crate::memory::MemoryUsage;
 use crate::plan::{Fallback, NamedDevice, Plan};
 use crate::program::{Program, RunState};
-use crate::schedule::{Disagreement, GroupRanks, Schedule, Sends, compare, group_ranks};
+use crate::schedule::{Disagreement, GroupRanks, Schedule, Sends, compare, fault, group_ranks};
 use crate::{Error, ErrorKind, Result};
 
 /// How to build a session.
@@ -324,14 +325,10 @@ fn join_groups(graph: Graph, devices: &[NamedDevice], options: &SessionOptions) 
     let refused = |error| refuse(error, world);
     let ranks = group_ranks(&graph, &options.groups, world.rank(), world.size()).map_err(refused)?;
     let schedule = |graph: &Graph| Schedule::new(graph, &ranks, world.rank()).map_err(refused);
-    let graph = match (agree(&schedule(proposal.as_ref().unwrap_or(&graph))?, world)?, proposal) {
-        (Ok(()), proposal) => proposal.unwrap_or(graph),
-        // All ranks see the same difference, and come here.
-        (Err(_), _) => {
-            agree(&schedule(&graph)?, world)??;
-            graph
-        }
-    };
+    let own = schedule(&graph)?;
+    let proposed = proposal.as_ref().map(schedule).transpose()?;
+    let agreed = agree([&own, proposed.as_ref().unwrap_or(&own)], world)?;
+    let graph = proposal.filter(|_| agreed).unwrap_or(graph);
     let mut groups = Groups::none();
     for (name, ranks) in ranks {
         let collective = world.group(name.as_str(), &ranks)?;
@@ -354,42 +351,48 @@ fn runs_on_first(graph: &Graph, devices: &[NamedDevice]) -> bool {
         .is_some_and(|refused| refused.iter().all(|(id, _)| matches!(graph.node(*id).op, Op::Collective(_))))
 }
 
-/// Compares the schedules of all ranks: the first difference, if there is one. When another rank has found a fault in
-/// its own, all end.
-fn agree(mine: &Schedule, world: &World) -> Result<Result<(), Disagreement>> {
-    let all = world.exchange(&[b"+".as_slice(), &mine.encode()].concat())?;
-    if let Some(faults) = faults(&all) {
+/// Compares the schedules of all ranks, and then those that they would like instead: whether these fit, too. When a
+/// rank has found a fault in its own, all end.
+fn agree(mine: [&Schedule; 2], world: &World) -> Result<bool> {
+    let [own, proposed] = mine.map(Schedule::encode);
+    let length = (own.len() as u64).to_le_bytes();
+    let all = world.exchange(&[b"+".as_slice(), &length, &own, &proposed].concat())?;
+    if let Some(faults) = Disagreement::of_texts(&faults(&all)) {
         return Err(faults.into());
     }
-    let mut schedules = Vec::with_capacity(all.len());
+    let (mut own, mut proposed) = (Vec::with_capacity(all.len()), Vec::with_capacity(all.len()));
     for (rank, bytes) in all.iter().enumerate() {
-        let schedule = match bytes.split_first() {
-            Some((b'+', rest)) => Schedule::decode(rest),
-            _ => None,
-        };
-        schedules.push(schedule.ok_or_else(|| {
+        let [a, b] = decode(bytes).ok_or_else(|| {
             let message =
                 format!("rank {rank} speaks another version of the protocol; use one version everywhere");
             Error::new(ErrorKind::PlanMismatch, message)
-        })?);
+        })?;
+        own.push(a);
+        proposed.push(b);
     }
-    Ok(compare(&schedules, Sends::Keep(SEND_CAPACITY)).map(drop))
+    let sends = Sends::Keep(SEND_CAPACITY);
+    compare(&own, sends)?;
+    Ok(compare(&proposed, sends).is_ok())
+}
+
+fn decode(bytes: &[u8]) -> Option<[Schedule; 2]> {
+    let (length, rest) = bytes.strip_prefix(b"+")?.split_first_chunk()?;
+    let (own, proposed) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    Some([Schedule::decode(own)?, Schedule::decode(proposed)?])
 }
 
 /// Tells the other ranks of a fault in this one's model, where they compare schedules.
 fn refuse(error: Error, world: &World) -> Error {
-    let of_plan = error.kind() == ErrorKind::PlanMismatch;
-    let fault = if of_plan { error.message().to_owned() } else { format!("rank {}: {error}", world.rank()) };
+    let told = format!("-{}", fault(world.rank(), &error));
     // Where the others cannot be told, this is still the reason.
-    let all = world.exchange(format!("-{fault}").as_bytes()).unwrap_or_default();
-    faults(&all).filter(|_| of_plan).map_or(error, Error::from)
+    let all = world.exchange(told.as_bytes()).unwrap_or_default();
+    let of_plan = error.kind() == ErrorKind::PlanMismatch;
+    Disagreement::of_texts(&faults(&all)).filter(|_| of_plan).map_or(error, Error::from)
 }
 
 /// What ranks have found wrong with their own models.
-fn faults(all: &[Vec<u8>]) -> Option<Disagreement> {
-    let faults = all.iter().filter_map(|bytes| bytes.strip_prefix(b"-"));
-    let faults: Vec<_> = faults.map(String::from_utf8_lossy).collect();
-    (!faults.is_empty()).then(|| Disagreement::of_own(faults.join(", "), Vec::new()))
+fn faults(all: &[Vec<u8>]) -> Vec<Cow<'_, str>> {
+    all.iter().filter_map(|bytes| bytes.strip_prefix(b"-")).map(String::from_utf8_lossy).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {

@@ -29,13 +29,38 @@ pub struct Side {
     pub node: Option<String>,
 }
 
+/// How many faults are told, of those that ranks find in their own models.
+const TOLD: usize = 2;
+
 const OWN_SLICES: &str = "give every rank its own slice of one model";
 
 impl Disagreement {
-    /// A fault that ranks find in their own models.
-    pub fn of_own(what: impl Into<String>, sides: Vec<Side>) -> Self {
-        Disagreement { what: what.into(), sides, advice: OWN_SLICES }
+    /// Faults that ranks have found in their own models, by rank; the first two are told.
+    pub fn of_faults<'a>(faults: impl IntoIterator<Item = (usize, &'a Error)>) -> Option<Self> {
+        let faults: Vec<(usize, &Error)> = faults.into_iter().collect();
+        let texts: Vec<String> = faults.iter().map(|(rank, error)| fault(*rank, error)).collect();
+        let sides = faults.iter().take(TOLD).map(|&(rank, error)| {
+            let node = error.context().iter().find(|(key, _)| *key == "node");
+            Side { rank, operation: None, node: node.map(|(_, node)| node.clone()) }
+        });
+        Some(Disagreement { sides: sides.collect(), ..Disagreement::of_texts(&texts)? })
     }
+
+    /// The same from what [`fault`] says.
+    pub(crate) fn of_texts(faults: &[impl AsRef<str>]) -> Option<Self> {
+        let told: Vec<&str> = faults.iter().take(TOLD).map(AsRef::as_ref).collect();
+        let what = match faults.len().saturating_sub(TOLD) {
+            0 => told.join(", "),
+            more => format!("{}, and {more} more ranks find faults", told.join(", ")),
+        };
+        (!faults.is_empty()).then(|| Disagreement { what, sides: Vec::new(), advice: OWN_SLICES })
+    }
+}
+
+/// A fault that a rank has found in its own model.
+pub(crate) fn fault(rank: usize, error: &Error) -> String {
+    let names_rank = error.kind() == ErrorKind::PlanMismatch;
+    if names_rank { error.to_string() } else { format!("rank {rank}: {error}") }
 }
 
 impl fmt::Display for Disagreement {
@@ -184,7 +209,7 @@ fn compare_channel<'a>(
             let side = |rank, part| side(rank, part, || unmatched(schedules, ranks, rank));
             let mut sides = vec![side(first, a), side(rank, b)];
             sides.sort_by_key(|side| side.rank);
-            return Err(Disagreement::of_own(format!("{noun} {at} {channel}"), sides));
+            return Err(Disagreement { what: format!("{noun} {at} {channel}"), sides, advice: OWN_SLICES });
         }
     }
     Ok(())

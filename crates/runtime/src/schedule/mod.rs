@@ -13,6 +13,7 @@ use mslite_graph_opt::ir::op::{Collective, If, Loop};
 use mslite_graph_opt::{Graph, Op};
 use mslite_tensor::{DType, Dim, TensorSpec};
 
+pub(crate) use compare::fault;
 pub use compare::{Disagreement, Side, compare};
 pub use groups::{GroupRanks, group_ranks};
 pub use order::{Event, Sends, order};
@@ -181,8 +182,8 @@ impl Reader<'_> {
         let rank = self.rank;
         let Some(place) = collective.op.kind.peer() else { return Ok(None) };
         let fail = |reason: String| {
-            let message = format!("rank {rank} has {} at {origin}, which names {reason}", collective.op);
-            Err(Error::new(ErrorKind::PlanMismatch, message))
+            let message = format!("rank {rank} has {}, which names {reason}", collective.op);
+            Err(Error::new(ErrorKind::PlanMismatch, message).with("node", origin))
         };
         let Some(&peer) = ranks.get(place) else {
             return fail(format!("rank {place} of a group of {}", ranks.len()));
