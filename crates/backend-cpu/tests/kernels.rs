@@ -409,7 +409,7 @@ fn largest_elements() {
     assert_eq!(top(3, true), (vec![9.0, 9.0, 4.0], vec![1, 3, 4]));
     assert_eq!(top(2, false), (vec![1.0, 4.0], vec![0, 4]));
     assert_eq!(top(5, false).1, [0, 4, 1, 3, 2]);
-    assert_eq!(top(0, true).1, []);
+    assert!(top(0, true).1.is_empty());
     let x = of(&[1i64, 5, 4, 2, 3, 6], &[3, 2]);
     let results = apply(Op::TopK(TopK { k: Dim::from(2), axis: 0, largest: true }), &[&x], 1).unwrap();
     assert_eq!(results[0].to_vec::<i64>().unwrap(), [4, 6, 3, 5]);

@@ -372,7 +372,7 @@ fn a_slice_of_another_rank_is_known_by_its_number() {
 fn slices_that_fit_pass() {
     let Some(folder) = models() else { return };
     let mut count = 0;
-    for case in discover(&folder.join("dev")).unwrap().iter().filter(|case| case.models.len() > 1) {
+    for case in discover(folder.join("dev")).unwrap().iter().filter(|case| case.models.len() > 1) {
         let report = check(&case.models, &CheckOptions::default()).unwrap();
         assert!(report.fits() && !report.collectives.is_empty(), "{}: {:?}", case.name, report.disagreement);
         assert!(report.needs_kept_messages.is_none(), "{}", case.name);

@@ -20,7 +20,7 @@ impl Schedule {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut lines = std::str::from_utf8(bytes).ok()?.lines();
         let (steps, end) = read(&mut lines, DEPTH)?;
-        (end == End::Text).then_some(Schedule { steps })
+        (end == Stop::Text).then_some(Schedule { steps })
     }
 }
 
@@ -69,36 +69,36 @@ fn fields(exchange: &Exchange) -> [String; 8] {
     ]
 }
 
-/// What ended a list of steps.
+/// What stands after a list of steps.
 #[derive(PartialEq, Eq)]
-enum End {
+enum Stop {
     Text,
     Else,
     End,
 }
 
-fn read<'a>(lines: &mut impl Iterator<Item = &'a str>, depth: usize) -> Option<(Vec<Step>, End)> {
+fn read<'a>(lines: &mut impl Iterator<Item = &'a str>, depth: usize) -> Option<(Vec<Step>, Stop)> {
     let depth = depth.checked_sub(1)?;
     let mut steps = Vec::new();
     while let Some(line) = lines.next() {
         let fields: Vec<String> = line.split('\t').map(unescape).collect();
         match (fields.first()?.as_str(), fields.len()) {
-            ("else", 1) => return Some((steps, End::Else)),
-            ("end", 1) => return Some((steps, End::End)),
+            ("else", 1) => return Some((steps, Stop::Else)),
+            ("end", 1) => return Some((steps, Stop::End)),
             ("if", 2) => {
-                let (then, End::Else) = read(lines, depth)? else { return None };
-                let (otherwise, End::End) = read(lines, depth)? else { return None };
+                let (then, Stop::Else) = read(lines, depth)? else { return None };
+                let (otherwise, Stop::End) = read(lines, depth)? else { return None };
                 steps.push(Step::Branch { origin: fields[1].clone(), ways: [then, otherwise] });
             }
             ("loop", 2) => {
-                let (body, End::End) = read(lines, depth)? else { return None };
+                let (body, Stop::End) = read(lines, depth)? else { return None };
                 steps.push(Step::Loop { origin: fields[1].clone(), body });
             }
             ("do", 8) => steps.push(Step::Exchange(exchange(&fields)?)),
             _ => return None,
         }
     }
-    Some((steps, End::Text))
+    Some((steps, Stop::Text))
 }
 
 fn exchange(fields: &[String]) -> Option<Exchange> {
