@@ -73,7 +73,13 @@ pub(crate) fn check_slices(
     let each = |path: &str| (0..ranks).map(|rank| at_rank(path, rank)).collect();
     options.group_info_files = group_file.map(each).unwrap_or_default();
     let models: Vec<PathBuf> = each(model);
-    mslite::check(&models, &options)
+    let mut report = mslite::check(&models, &options)?;
+    if model.contains("{rank}") && at_rank(model, ranks).exists() {
+        report
+            .notes
+            .push(format!("there is a slice of rank {ranks}, too: are there more than {ranks} ranks?"));
+    }
+    Ok(report)
 }
 
 /// Prints what was found; the status says whether the slices fit.

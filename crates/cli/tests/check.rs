@@ -50,6 +50,7 @@ fn the_status_tells_what_does_not_fit_from_trouble() {
         text.contains("error: PlanMismatch: ") && text.contains("sliced for 4 ranks, but there are 2"),
         "{text}"
     );
+    assert!(text.contains("note: there is a slice of rank 2, too"), "{text}");
     let output = run(&["check", &four, "--ranks", "2", "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -106,6 +107,24 @@ fn tables_are_made_merged_shown_and_checked() {
     let output = run(&["check", &model, "--ranks", "4", "--rank-table", one.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     assert!(errors(&output).contains("the rank table has 2 ranks, but there are 4 models"));
+}
+
+#[test]
+fn the_driver_is_asked_for_addresses() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let tool = folder.path().join("hccn_tool");
+    std::fs::write(&tool, "#!/bin/sh\necho ipaddr:192.168.7.$2\necho netmask:255.255.255.0\n").unwrap();
+    std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap_or_default());
+    let arguments = ["rank-table", "make", "--device-num", "[4,8)", "--server-ip", "s", "--out", "t.json"];
+    let output = mslite().current_dir(folder.path()).env("PATH", path).args(arguments).output().unwrap();
+    printed(&output);
+    let text = std::fs::read_to_string(folder.path().join("t.json")).unwrap();
+    assert!(text.contains("\"device_ip\": \"192.168.7.4\"") && text.contains("192.168.7.7"), "{text}");
+    let none = ["rank-table", "make", "--server-ip", "s", "--hccn-conf", "no/such/file"];
+    let output = mslite().current_dir(folder.path()).env("PATH", "none").args(none).output().unwrap();
+    assert!(!output.status.success() && errors(&output).contains("give --device-ip"), "{}", errors(&output));
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Schedules of several ranks, compared.
 
+use std::time::Duration;
+
 use mslite_collective::CollectiveKind::{self, AllGather, AllReduce, Receive, Send};
-use mslite_collective::{CollectiveOp, Reduction};
+use mslite_collective::{CollectiveExt, CollectiveOp, Reduction, SEND_CAPACITY, World};
 use mslite_graph_opt::ir::op::{Collective, If, Loop};
 use mslite_graph_opt::{Graph, GraphBuilder, Op, ValueId};
 use mslite_runtime::schedule::{Disagreement, GroupRanks, Schedule, Sends, Step, compare, group_ranks};
@@ -11,7 +13,7 @@ use mslite_tensor::{DType, Dim, Shape, Tensor, TensorSpec};
 const SUM: CollectiveKind = AllReduce(Reduction::Sum);
 
 /// One step of a rank's model; data have as many elements as are given.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 enum Do {
     In(&'static str, CollectiveKind, usize),
     Either(Vec<Do>, Vec<Do>),
@@ -313,6 +315,99 @@ fn extents_that_are_not_known_compare_as_expressions() {
     assert!(compare(&[at(0, &half), at(1, &half)], Sends::Wait).is_ok());
     let text = compare(&[at(0, &half), at(1, &n)], Sends::Wait).unwrap_err().to_string();
     assert!(text.contains("of 8*n f32"), "{text}");
+}
+
+/// Numbers that look random, the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit
+    }
+}
+
+const TRIANGLE: &[(&str, &[usize])] = &[("ab", &[0, 1]), ("bc", &[1, 2]), ("ca", &[2, 0])];
+
+/// What three ranks do, after some of their steps have changed places.
+fn random_ranks(numbers: &mut Numbers) -> [Vec<Do>; 3] {
+    let mut ranks: [Vec<Do>; 3] = Default::default();
+    for _ in 0..6 {
+        let (from, to) = (numbers.below(3), 1 + numbers.below(2));
+        let (to, tag) = ((from + to) % 3, numbers.below(2) as i64);
+        match numbers.below(4) {
+            0 => ranks.iter_mut().for_each(|steps| steps.push(world(SUM, 3))),
+            1 => {
+                let (name, members) = TRIANGLE[numbers.below(3)];
+                members.iter().for_each(|&rank| ranks[rank].push(Do::In(name, SUM, 3)));
+            }
+            _ => {
+                let elements = [4, SEND_CAPACITY / 2][numbers.below(2)];
+                ranks[from].push(world(Send { dest: to, tag }, elements));
+                ranks[to].push(world(Receive { src: from, tag }, elements));
+            }
+        }
+    }
+    for _ in 0..numbers.below(4) {
+        let steps = &mut ranks[numbers.below(3)];
+        if steps.len() > 1 {
+            let at = numbers.below(steps.len() - 1);
+            steps.swap(at, at + 1);
+        }
+    }
+    ranks
+}
+
+/// Does the steps on threads: whether all ranks come to the end.
+fn reach_the_end(ranks: &[Vec<Do>; 3], timeout: Duration) -> bool {
+    let worlds = World::threads(3, timeout).unwrap();
+    std::thread::scope(|scope| {
+        let steps = ranks.iter().map(Vec::as_slice);
+        let run = |(world, steps)| scope.spawn(move || run_steps(world, steps));
+        let threads: Vec<_> = worlds.into_iter().zip(steps).map(run).collect();
+        let results: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        results.iter().all(|result| result.is_ok())
+    })
+}
+
+fn run_steps(world: World, steps: &[Do]) -> mslite_collective::Result<()> {
+    let mut groups = vec![("hccl_world_group", world.everybody())];
+    for &(name, ranks) in TRIANGLE.iter().filter(|(_, ranks)| ranks.contains(&world.rank())) {
+        groups.push((name, world.group(name, ranks)?));
+    }
+    for step in steps {
+        let Do::In(name, kind, elements) = step else { panic!("plain steps only") };
+        let (_, group) = groups.iter().find(|(other, _)| other == name).unwrap();
+        let mut data = vec![0f32; *elements];
+        match *kind {
+            AllReduce(reduction) => group.all_reduce(&mut data, reduction)?,
+            Send { dest, tag } => group.send(&data, dest, tag)?,
+            Receive { src, tag } => group.receive(&mut data, src, tag)?,
+            _ => panic!("{kind} is not among them"),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn circles_are_those_of_real_runs() {
+    let (mut reached, mut stuck) = (0, 0);
+    let mut numbers = Numbers(1);
+    while reached < 60 || stuck < 12 {
+        let ranks = random_ranks(&mut numbers);
+        let found = compare(&schedules(TRIANGLE, &ranks), Sends::Keep(SEND_CAPACITY)).map(drop);
+        match found {
+            Ok(()) if reached < 60 => {
+                assert!(reach_the_end(&ranks, Duration::from_secs(60)), "{ranks:?}");
+                reached += 1;
+            }
+            Err(found) if found.what.contains("circle") && stuck < 12 => {
+                assert!(!reach_the_end(&ranks, Duration::from_millis(200)), "{found}: {ranks:?}");
+                stuck += 1;
+            }
+            _ => {}
+        }
+    }
 }
 
 #[test]

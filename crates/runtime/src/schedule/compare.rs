@@ -25,7 +25,9 @@ pub struct Side {
     pub rank: usize,
     /// What it does; `None` when it does nothing where others do something.
     pub operation: Option<String>,
-    /// MindIR scope of the node that does it, or of one that does something else instead.
+    /// What it does that others do not, when it does nothing here.
+    pub instead: Option<String>,
+    /// MindIR scope of the node that does it.
     pub node: Option<String>,
 }
 
@@ -41,7 +43,7 @@ impl Disagreement {
         let texts: Vec<String> = faults.iter().map(|(rank, error)| fault(*rank, error)).collect();
         let sides = faults.iter().take(TOLD).map(|&(rank, error)| {
             let node = error.context().iter().find(|(key, _)| *key == "node");
-            Side { rank, operation: None, node: node.map(|(_, node)| node.clone()) }
+            Side { rank, operation: None, instead: None, node: node.map(|(_, node)| node.clone()) }
         });
         Some(Disagreement { sides: sides.collect(), ..Disagreement::of_texts(&texts)? })
     }
@@ -78,10 +80,10 @@ impl fmt::Display for Disagreement {
 
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.operation, &self.node) {
-            (Some(operation), Some(node)) => write!(f, "rank {} has {operation} at {node}", self.rank),
-            (Some(operation), None) => write!(f, "rank {} has {operation}", self.rank),
-            (None, Some(node)) => write!(f, "rank {} has none (it has {node})", self.rank),
+        let node = self.node.as_ref().map(|node| format!(" at {node}")).unwrap_or_default();
+        match (&self.operation, &self.instead) {
+            (Some(operation), _) => write!(f, "rank {} has {operation}{node}", self.rank),
+            (None, Some(instead)) => write!(f, "rank {} has none (it has {instead}{node})", self.rank),
             (None, None) => write!(f, "rank {} has none", self.rank),
         }
     }
@@ -219,11 +221,12 @@ fn side<'a>(rank: usize, part: Option<&Part<'_>>, instead: impl FnOnce() -> Opti
     match part.and_then(Part::first) {
         Some((exchange, place)) => {
             let operation = Some(format!("{exchange}{place}"));
-            Side { rank, operation, node: Some(exchange.origin.clone()) }
+            Side { rank, operation, instead: None, node: Some(exchange.origin.clone()) }
         }
         None => {
-            let node = instead().map(|exchange| format!("{exchange} at {}", exchange.origin));
-            Side { rank, operation: None, node }
+            let (instead, node) =
+                instead().map(|exchange| (exchange.to_string(), exchange.origin.clone())).unzip();
+            Side { rank, operation: None, instead, node }
         }
     }
 }

@@ -255,7 +255,12 @@ impl<'a> Run<'a> {
                 Some(other) => format!("{exchange}, waiting for rank {other},"),
                 None => exchange.to_string(),
             };
-            Some(Side { rank, operation: Some(operation), node: Some(exchange.origin.clone()) })
+            Some(Side {
+                rank,
+                operation: Some(operation),
+                instead: None,
+                node: Some(exchange.origin.clone()),
+            })
         });
         let what = "these ranks wait for each other in a circle".to_owned();
         Some(Disagreement { what, sides: sides.collect(), advice: ADVICE })
