@@ -95,41 +95,56 @@ pub(crate) fn print(report: &CheckReport, as_json: bool) -> Result<ExitCode> {
     Ok(if report.fits() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-const COLUMNS: [Column; 9] = [
-    Column::Right,
-    Column::Left,
-    Column::Left,
-    Column::Left,
-    Column::Left,
-    Column::Right,
-    Column::Right,
-    Column::Right,
-    Column::CutStart,
+const COLUMNS: [(Column, &str); 9] = [
+    (Column::Right, "#"),
+    (Column::Left, "operation"),
+    (Column::Left, "group"),
+    (Column::Left, "ranks"),
+    (Column::Left, "type"),
+    (Column::Right, "count"),
+    (Column::Right, "size"),
+    (Column::Right, "each sends"),
+    (Column::CutStart, "node"),
 ];
-const NAMES: [&str; 9] = ["#", "operation", "group", "ranks", "type", "count", "size", "each sends", "node"];
+
+/// Columns that are left out where all exchanges are of all ranks in one group.
+const OF_GROUP: std::ops::Range<usize> = 2..4;
 
 fn text(report: &CheckReport) -> String {
     let (ranks, count) = (report.ranks, report.collectives.len());
-    let plural = |count: usize| if count == 1 { "" } else { "s" };
-    let mut text = match ranks {
-        1 => "The model fits a job of one rank".to_owned(),
-        _ => format!("The models of {ranks} ranks fit each other"),
-    };
-    let _ = writeln!(text, ", with {count} exchange{}.", plural(count));
-    if count > 0 {
-        let rows =
-            report.collectives.iter().enumerate().map(|(i, collective)| row(i + 1, collective)).collect();
-        let table = Table { columns: &COLUMNS, heading: &NAMES, rows };
-        text += &table.lines(Some(output::width()), |row| match report.collectives[row].conditional {
-            true => Style::new(),
-            false => COLLECTIVE,
-        });
-        let sent: Vec<String> = report.sent.iter().map(|&bytes| size(bytes)).collect();
-        let _ = match sent.iter().all(|other| *other == sent[0]) {
-            true => writeln!(text, "Each rank sends {} in a run.", sent[0]),
-            false => writeln!(text, "Ranks send in a run: {}.", sent.join(", ")),
+    let Some(first) = report.collectives.first() else {
+        let who = if ranks == 1 {
+            "The model exchanges".to_owned()
+        } else {
+            format!("The models of {ranks} ranks exchange")
         };
-    }
+        return format!("{who} nothing.\n") + &notes(report);
+    };
+    let in_one =
+        report.collectives.iter().all(|c| c.group == first.group && c.ranks.len() == ranks && !c.is_message);
+    let group = if in_one { format!(" in group {}", visible(&first.group)) } else { String::new() };
+    let plural = if count == 1 { "" } else { "s" };
+    let mut text =
+        format!("The models of {ranks} ranks fit each other, with {count} exchange{plural}{group}.\n");
+    let is_shown = |column: &usize| !(in_one && OF_GROUP.contains(column));
+    let shown: Vec<usize> = (0..COLUMNS.len()).filter(is_shown).collect();
+    let cells = |(i, collective): (usize, &CheckedCollective)| {
+        let row = row(i + 1, collective);
+        shown.iter().map(|&column| row[column].clone()).collect()
+    };
+    let columns: Vec<Column> = shown.iter().map(|&column| COLUMNS[column].0).collect();
+    let heading: Vec<&str> = shown.iter().map(|&column| COLUMNS[column].1).collect();
+    let rows = report.collectives.iter().enumerate().map(cells).collect();
+    let table = Table { columns: &columns, heading: &heading, rows };
+    text += &table.lines(Some(output::width()), |row| match report.collectives[row].conditional {
+        true => Style::new(),
+        false => COLLECTIVE,
+    });
+    let sent: Vec<String> = report.sent.iter().map(|&bytes| size(bytes)).collect();
+    let _ = match sent.iter().all(|other| *other == sent[0]) {
+        true => writeln!(text, "Each rank sends {} in a run.", sent[0]),
+        false => writeln!(text, "Ranks send in a run: {}.", sent.join(", ")),
+    };
     text + &notes(report)
 }
 

@@ -1,11 +1,12 @@
 //! Whether the slices of all ranks fit each other, from files alone.
 
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use mslite_collective::rank_table::RankTable;
 use mslite_collective::{CollectiveKind, SEND_CAPACITY};
 use mslite_graph_opt::{Graph, ImportOptions, import};
-use mslite_mindir::Value;
+use mslite_mindir::{Parameter, Value};
 use mslite_runtime::schedule::{
     Disagreement, Event, Exchange, GroupRanks, Schedule, Sends, compare, group_ranks,
 };
@@ -55,6 +56,8 @@ pub struct CheckedCollective {
     pub group: String,
     /// World ranks of the group; sender and receiver of a message.
     pub ranks: Vec<usize>,
+    /// Whether it is a message between two ranks.
+    pub is_message: bool,
     /// What is done, such as `all_reduce(sum)`, or `message(tag=0)`.
     pub kind: String,
     /// Type of the elements; `None` when no data are moved.
@@ -145,8 +148,7 @@ impl CheckReport {
     fn list(&mut self, events: &[Event<'_>]) {
         self.collectives = events.iter().map(checked).collect();
         for collective in &self.collectives {
-            let is_message = collective.kind.starts_with("message");
-            let senders = if is_message { &collective.ranks[..1] } else { &collective.ranks };
+            let senders = if collective.is_message { &collective.ranks[..1] } else { &collective.ranks };
             for &rank in senders {
                 self.sent[rank] = self.sent[rank].saturating_add(collective.sent.unwrap_or(0));
             }
@@ -177,6 +179,7 @@ fn checked(event: &Event<'_>) -> CheckedCollective {
         ranks: exchange
             .message
             .map_or_else(|| exchange.ranks.clone(), |message| vec![message.from, message.to]),
+        is_message: exchange.message.is_some(),
         kind: match exchange.message {
             Some(message) => format!("message(tag={})", message.tag),
             None => exchange.kind.to_string(),
@@ -212,6 +215,9 @@ fn open_rank(path: &Path, rank: usize, options: &CheckOptions) -> Result<(mslite
     Ok((open(path, &build)?, groups_of(groups.map(PathBuf::as_path))?))
 }
 
+/// Bytes of each weight that are compared between ranks: models may be larger than memory.
+const COMPARED: usize = 64 << 10;
+
 /// What is known of the ranks read so far.
 #[derive(Default)]
 struct Ranks {
@@ -219,7 +225,7 @@ struct Ranks {
     /// Inputs and outputs: name and type.
     ports: Vec<[Vec<(String, TensorSpec)>; 2]>,
     previous: Option<mslite_mindir::Model>,
-    /// The second of two successive ranks with the same weights.
+    /// The second ones of successive ranks whose weights begin alike.
     same_weights: Vec<usize>,
     /// The first weight that two successive ranks have with other extents.
     uneven: Option<String>,
@@ -251,15 +257,18 @@ impl Ranks {
     fn compare_weights(&mut self, previous: &mslite_mindir::Model, rank: usize) {
         let Some(model) = &self.previous else { return };
         let (a, b) = (&previous.graph.parameters, &model.graph.parameters);
-        let same = |(a, b): (&mslite_mindir::Parameter, &mslite_mindir::Parameter)| {
-            a.name == b.name && a.data == b.data
+        let start = |parameter: &Parameter| {
+            let bytes = &parameter.data.data;
+            bytes.slice(..bytes.len().min(COMPARED))
         };
+        let same = |(a, b): (&Parameter, &Parameter)| a.name == b.name && start(a) == start(b);
         if !a.is_empty() && a.len() == b.len() && a.iter().zip(b).all(same) {
             self.same_weights.push(rank);
         }
+        let extents: HashMap<&str, &[usize]> = a.iter().map(|a| (&*a.name, a.dims())).collect();
         let differing = b.iter().find_map(|b| {
-            let a = a.iter().find(|a| a.name == b.name)?;
-            (a.dims() != b.dims()).then(|| (b.name.clone(), a.dims(), b.dims()))
+            let a = *extents.get(&*b.name)?;
+            (a != b.dims()).then(|| (b.name.clone(), a, b.dims()))
         });
         if let (None, Some((name, a, b))) = (&self.uneven, differing) {
             let before = rank - 1;
@@ -281,9 +290,12 @@ impl Ranks {
         }
         if let Some(&rank) = self.same_weights.first().filter(|_| self.schedules.len() > 1) {
             notes.push(match self.same_weights.len() == self.schedules.len() - 1 {
-                true => "all ranks have the same weights: no weight is sliced".to_owned(),
+                true => "all ranks seem to have the same weights: none is sliced".to_owned(),
                 false => {
-                    format!("ranks {} and {rank} have the same weights: is that one slice, twice?", rank - 1)
+                    let before = rank - 1;
+                    format!(
+                        "ranks {before} and {rank} seem to have the same weights: is that one slice, twice?"
+                    )
                 }
             });
         }
@@ -353,8 +365,8 @@ fn table_fault(table: &RankTable, size: usize) -> Option<Disagreement> {
 /// Groups whose ranks are on several servers.
 fn spread(table: &RankTable, collectives: &[CheckedCollective]) -> Vec<String> {
     let mut notes = Vec::new();
-    for collective in collectives.iter().filter(|collective| !collective.kind.starts_with("message")) {
-        let servers: std::collections::BTreeSet<&str> = collective
+    for collective in collectives.iter().filter(|collective| !collective.is_message) {
+        let servers: BTreeSet<&str> = collective
             .ranks
             .iter()
             .filter_map(|&rank| Some(table.ranks.get(rank)?.server.as_str()))

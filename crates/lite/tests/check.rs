@@ -424,6 +424,17 @@ fn messages_that_have_to_be_kept_are_pointed_out() {
 }
 
 #[test]
+fn one_slice_for_two_ranks_is_pointed_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut slices = example("matmul_row_tp4", 4);
+    slices[2] = slices[1].clone();
+    let (models, _) = Set::new("", slices, &[]).save(folder.path());
+    let report = check_set(&models, &[]).unwrap();
+    assert!(report.fits());
+    assert!(report.notes[0].starts_with("ranks 1 and 2 seem to have the same weights"), "{report:?}");
+}
+
+#[test]
 fn data_that_decide_are_pointed_out() {
     let folder = tempfile::tempdir().unwrap();
     let branch = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/control_flow/scalarif.mindir");
