@@ -95,6 +95,11 @@ pub fn check<P: AsRef<Path>>(models: &[P], options: &CheckOptions) -> Result<Che
     if size == 0 {
         return Err(Error::new(ErrorKind::InvalidArgument, "there is no model to check"));
     }
+    let files = options.group_info_files.len();
+    if files > 1 && files != size {
+        let message = format!("{files} group files do not fit {size} ranks: give one, or one for each");
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
     let table = read_table(options)?;
     let (mut ranks, mut faults) = (Ranks::default(), Vec::new());
     for (rank, path) in models.iter().enumerate() {

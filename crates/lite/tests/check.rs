@@ -197,6 +197,9 @@ fn sets_of_examples() -> Vec<Set> {
         vec![branch.clone().summing(one_way), branch.clone().summing(always)],
         expected,
     ));
+
+    let expected = &["in the loop", "Default/AllReduce-in-loop", "Default/AllReduce-after-loop"];
+    add(Set::new("in a loop only", vec![Slice::looping(true), Slice::looping(false)], expected));
     sets
 }
 
@@ -240,6 +243,9 @@ fn sets_of_corpus(folder: &Path) -> Vec<Set> {
     ));
 
     let [a, b] = case("d_matmul_rs_tp2");
+    let three = [("rank_size", 3i64.into())];
+    let ranks = [&a, &b].map(|slice| slice.clone().set(0, &three).set(0, &UNSTATED)).to_vec();
+    add(Set::new("rows that cannot be divided", ranks, &["8 rows cannot be divided among 3 ranks"]));
     let four = [("rank_size", 4i64.into())];
     add(Set::new("wrong rank_size", vec![a, b.set(1, &four).set(1, &UNSTATED)], &["AllGather", "rank 1"]));
 
@@ -447,6 +453,30 @@ fn data_that_decide_are_pointed_out() {
         report.notes.iter().any(|note| note.starts_with("1 of 1 exchanges stand in branches")),
         "{report:?}"
     );
+}
+
+#[test]
+fn loops_that_fit_are_listed_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = Set::new("", vec![Slice::looping(true), Slice::looping(true)], &[]);
+    let (models, groups) = set.save(folder.path());
+    let report = check_set(&models, &groups).unwrap();
+    assert!(
+        report.fits() && report.collectives.len() == 1 && report.collectives[0].conditional,
+        "{report:?}"
+    );
+    run(&models, &groups).into_iter().for_each(|result| result.unwrap());
+}
+
+#[test]
+fn extents_that_are_not_known_are_pointed_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let sum = [("op", "sum".into()), ("group", WORLD.into())];
+    let slice = Slice::of_vector(-1, &[("AllReduce", &sum)]);
+    let (models, _) = Set::new("", vec![slice.clone(), slice], &[]).save(folder.path());
+    let report = check_set(&models, &[]).unwrap();
+    assert!(report.fits() && report.notes.iter().any(|note| note.contains("same extents")), "{report:?}");
+    assert!(report.collectives[0].bytes.is_none() && report.collectives[0].count.is_some(), "{report:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use mslite_mindir::{
     Attributes, Callee, DataType, Graph, Model, ModelBuilder, Node, NodeKind, OpenOptions, Primitive,
     PrimitiveKind, SaveOptions, Symbol, TensorType, Type, Value,
 };
+use mslite_tensor::Tensor;
 
 /// Attributes with new values; `Value::None` takes one away.
 pub(crate) type Changes<'a> = &'a [(&'a str, Value)];
@@ -35,6 +36,62 @@ impl Slice {
             x = builder.entry().apply(&primitive, &[x], Some(vector.clone()));
         }
         builder.entry().output(&x, Some(vector));
+        Slice(builder.finish().unwrap())
+    }
+
+    /// A vector that is doubled as often as an input says, and summed up among all ranks each time, or only after that.
+    pub(crate) fn looping(sums_each_time: bool) -> Slice {
+        let mut builder = ModelBuilder::new("net");
+        let [header, body, after] = ["header", "body", "after"].map(|name| builder.function(name).name());
+        let (vector, count) =
+            (Type::Tensor(tensor_type(3)), Type::Tensor(TensorType::new(DataType::Int32, vec![])));
+        let sum = primitive("AllReduce", None, &[("op", "sum".into()), ("group", "hccl_world_group".into())]);
+        let plain =
+            |operator: &str| Primitive::new(operator, PrimitiveKind::Function, Attributes::new(operator, []));
+        let [mut header_graph, mut body_graph, mut after_graph]: [Vec<Symbol>; 3] = Default::default();
+        for (number, symbols) in
+            [&mut header_graph, &mut body_graph, &mut after_graph].into_iter().enumerate()
+        {
+            let mut graph = builder.graph(number + 1);
+            *symbols = vec![graph.input("x", vector.clone()), graph.input("n", count.clone())];
+        }
+        let one = Tensor::from_vec(vec![1i32], &[]).unwrap();
+
+        let [x, n] = &header_graph[..] else { unreachable!() };
+        let mut graph = builder.graph(1);
+        let one_here = graph.constant(one.clone());
+        let more = graph.apply(&plain("Greater"), &[n.clone(), one_here], None);
+        let partial = Primitive::new("Partial", PrimitiveKind::Attribute, Attributes::new("Partial", []));
+        let switch = Primitive::new("Switch", PrimitiveKind::Attribute, Attributes::new("Switch", []));
+        let [yes, no] =
+            [body, after].map(|function| graph.apply(&partial, &[function, x.clone(), n.clone()], None));
+        let way = graph.apply(&switch, &[more, yes, no], None);
+        let result = graph.call_closure(&way, &[], None);
+        graph.output(&result, None);
+
+        let [x, n] = &body_graph[..] else { unreachable!() };
+        builder.scope("Default/AllReduce-in-loop");
+        let mut graph = builder.graph(2);
+        let mut y = graph.apply(&plain("Add"), &[x.clone(), x.clone()], None);
+        if sums_each_time {
+            y = graph.apply(&sum, &[y], None);
+        }
+        let one_here = graph.constant(one);
+        let less = graph.apply(&plain("Sub"), &[n.clone(), one_here], None);
+        let again = graph.call(&header, &[y, less], None);
+        graph.output(&again, None);
+
+        let x = &after_graph[0];
+        builder.scope("Default/AllReduce-after-loop");
+        let mut graph = builder.graph(3);
+        let y = if sums_each_time { x.clone() } else { graph.apply(&sum, std::slice::from_ref(x), None) };
+        let y = graph.apply(&plain("Add"), &[y.clone(), y], None);
+        graph.output(&y, None);
+
+        let mut graph = builder.entry();
+        let (x, n) = (graph.input("x", vector), graph.input("n", count));
+        let result = graph.call(&header, &[x, n], None);
+        graph.output(&result, None);
         Slice(builder.finish().unwrap())
     }
 

@@ -16,7 +16,7 @@ use mslite_tensor::{DType, Dim, TensorSpec};
 pub(crate) use compare::fault;
 pub use compare::{Disagreement, Side, compare};
 pub use groups::{GroupRanks, group_ranks};
-pub use order::{Event, Sends, order};
+pub use order::{Event, Sends};
 
 use crate::{Error, ErrorKind, Result};
 

@@ -37,7 +37,7 @@ const ADVICE: &str = "change the order of the exchanges in the model, so that on
 ///
 /// # Errors
 /// The ranks that wait for each other in a circle.
-pub fn order(schedules: &[Schedule], sends: Sends) -> Result<Vec<Event<'_>>, Disagreement> {
+pub(super) fn order(schedules: &[Schedule], sends: Sends) -> Result<Vec<Event<'_>>, Disagreement> {
     let length = |turns| schedules.iter().map(|s| length(&s.steps, turns)).fold(0, usize::saturating_add);
     let turns = if length(2) <= length(1).saturating_mul(GROWTH) { 2 } else { 1 };
     let mut ranks: Vec<Issues<'_>> = vec![Vec::new(); schedules.len()];
