@@ -31,6 +31,12 @@ pub trait Transport: fmt::Debug + Send + Sync {
     /// As [`Collective::enqueue`].
     fn exchange(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>>;
 
+    /// Bytes of a message that its source may hand over before the destination asks for it, when no other is under way
+    /// between them; 0 if it has to wait.
+    fn send_capacity(&self) -> usize {
+        0
+    }
+
     /// Ends the job, as [`World::abort`](crate::World::abort).
     fn abort(&self, reason: &str);
 }

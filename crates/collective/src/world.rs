@@ -106,6 +106,11 @@ impl World {
         }
     }
 
+    /// As [`Transport::send_capacity`].
+    pub fn send_capacity(&self) -> usize {
+        self.transport.send_capacity()
+    }
+
     /// Gives everybody's bytes to everybody, by rank. All ranks call it in the same order among the collectives
     /// of all ranks.
     ///

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mslite_collective::{SEND_CAPACITY, World};
+use mslite_collective::World;
 use mslite_graph_opt::ir::Port;
 use mslite_graph_opt::pass::{Level, OptimiseOptions, Pass, agreed_passes, optimise};
 use mslite_graph_opt::{Graph, Op, specialise};
@@ -370,7 +370,10 @@ fn agree(mine: [&Schedule; 2], world: &World) -> Result<bool> {
         own.push(a);
         proposed.push(b);
     }
-    let sends = Sends::Keep(SEND_CAPACITY);
+    let sends = match world.send_capacity() {
+        0 => Sends::Wait,
+        bytes => Sends::Keep(bytes),
+    };
     compare(&own, sends)?;
     Ok(compare(&proposed, sends).is_ok())
 }

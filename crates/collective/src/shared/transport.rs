@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::SEND_CAPACITY;
 use super::group::SharedGroup;
 use super::join::{join, threads};
 use super::member::Member;
@@ -57,6 +58,10 @@ impl Transport for SharedMemory {
 
     fn exchange(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
         self.everybody.exchange(bytes)
+    }
+
+    fn send_capacity(&self) -> usize {
+        SEND_CAPACITY
     }
 
     fn abort(&self, reason: &str) {
