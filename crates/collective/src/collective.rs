@@ -1,6 +1,7 @@
 use std::any::Any;
 use std::fmt;
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use bytemuck::AnyBitPattern;
 use mslite_tensor::{Buffer, DType, Element, HostBuffer, HostSpan, HostStream, Stream, Tensor};
@@ -55,6 +56,17 @@ pub trait Collective: Any + fmt::Debug + Send + Sync {
     fn allocate(&self, len: usize) -> Result<Option<RegisteredMemory>> {
         let _ = len;
         Ok(None)
+    }
+
+    /// For whoever waits for a stream with operations of this group on it, again and again, with the time that it has
+    /// waited so far. Fails when they will never finish: because a rank is lost, the library has noticed a failure,
+    /// or the time is over. The operations are taken off the stream then. By default nothing fails.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Collective::enqueue).
+    fn watch(&self, waited: Duration) -> Result<()> {
+        let _ = waited;
+        Ok(())
     }
 
     /// Gives the group up: pending and later operations fail at every member, with [`Error::PeerLost`] naming

@@ -45,6 +45,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A library of a vendor reports a failure.
+    #[error("{call} fails: {reason}")]
+    Library {
+        /// The function of the library.
+        call: String,
+        /// What the library says, and what may be done.
+        reason: String,
+    },
     /// This implementation cannot do it.
     #[error("unsupported: {0}")]
     Unsupported(String),

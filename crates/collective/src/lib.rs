@@ -1,10 +1,16 @@
 #![doc = include_str!("../README.md")]
 
 mod collective;
+#[cfg(any(feature = "nccl", feature = "hccl"))]
+mod device;
 mod env;
 mod error;
 mod group;
+#[cfg(feature = "hccl")]
+pub mod hccl;
 pub mod launch;
+#[cfg(feature = "nccl")]
+pub mod nccl;
 mod op;
 pub mod rank_table;
 mod reduce;
@@ -15,6 +21,8 @@ mod transport;
 mod world;
 
 pub use collective::{Collective, CollectiveExt};
+#[cfg(any(feature = "nccl", feature = "hccl"))]
+pub use device::{DeviceBuffer, WatchedStream};
 pub use env::{RENDEZVOUS_VARIABLE, TIMEOUT_VARIABLE};
 pub use error::{Error, Result};
 pub use group::{Group, GroupName, WORLD_GROUP, is_world_group};

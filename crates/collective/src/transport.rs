@@ -25,6 +25,15 @@ pub trait Transport: fmt::Debug + Send + Sync {
     /// As [`World::group`](crate::World::group).
     fn open(&self, group: Group) -> Result<Arc<dyn Collective>>;
 
+    /// This rank's end of its part when the group of all ranks is divided, at all ranks at the same time. `None` where a
+    /// rank takes no part.
+    ///
+    /// # Errors
+    /// As [`open`](Transport::open).
+    fn split(&self, part: Option<Group>) -> Result<Option<Arc<dyn Collective>>> {
+        part.map(|group| self.open(group)).transpose()
+    }
+
     /// Gives everybody's bytes to everybody, by rank, in order with the collectives of the group of all ranks.
     ///
     /// # Errors

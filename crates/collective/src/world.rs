@@ -89,6 +89,36 @@ impl World {
         Ok(group)
     }
 
+    /// Divides all ranks into groups of this name: one for each color, in the order of the keys, and of the ranks where
+    /// keys are equal. Without a color a rank is in no group. All ranks call it in the same order; a name is used once.
+    ///
+    /// # Errors
+    /// As [`World::group`] and [`World::exchange`].
+    pub fn split(&self, name: &str, color: Option<u64>, key: i64) -> Result<Option<Arc<dyn Collective>>> {
+        let answer = match color {
+            Some(color) => [&color.to_le_bytes()[..], &key.to_le_bytes()].concat(),
+            None => Vec::new(),
+        };
+        let ranks = self.same_color(&self.exchange(&answer)?);
+        let rank = ranks.iter().position(|&rank| rank == self.rank());
+        let part = rank.map(|rank| Group { name: name.into(), ranks, rank });
+        let group = self.transport.split(part)?;
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.extend(group.clone());
+        Ok(group)
+    }
+
+    /// The ranks that answered with the color of this one, by key.
+    fn same_color(&self, answers: &[Vec<u8>]) -> Vec<usize> {
+        let color = |answer: &Vec<u8>| answer.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes));
+        let key = |answer: &Vec<u8>| answer.last_chunk::<8>().map(|bytes| i64::from_le_bytes(*bytes));
+        let mine = color(&answers[self.rank()]);
+        let mut ranks: Vec<usize> = (0..answers.len()).filter(|&r| color(&answers[r]) == mine).collect();
+        ranks.retain(|_| mine.is_some());
+        ranks.sort_by_key(|&rank| key(&answers[rank]));
+        ranks
+    }
+
     fn position(&self, name: &str, ranks: &[usize]) -> Result<usize> {
         let invalid =
             |why: String| Err(Error::InvalidArgument(format!("group {name:?} of ranks {ranks:?}: {why}")));

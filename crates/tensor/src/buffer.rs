@@ -20,6 +20,11 @@ pub trait Buffer: Any + fmt::Debug + Send + Sync {
 
     /// Where the bytes are, if the CPU can address them.
     fn host(&self) -> Option<HostSpan>;
+
+    /// Where the bytes are, if a device can address them; memory that both can has both.
+    fn device(&self) -> Option<DeviceSpan> {
+        None
+    }
 }
 
 /// Host memory that a buffer occupies. Reading and writing go through raw pointers, under [`Buffer`]'s contract.
@@ -31,6 +36,36 @@ pub struct HostSpan {
     pub len: usize,
 }
 
+/// Device memory that a buffer occupies, as the functions of the device's vendor take it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DeviceSpan {
+    /// Whose memory.
+    pub api: DeviceApi,
+    /// Address of the first byte (CUDA: a `CUdeviceptr`); any number when `len` is 0.
+    pub address: usize,
+    /// Number of bytes.
+    pub len: usize,
+}
+
+/// Whose functions take an address or a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DeviceApi {
+    /// CUDA's driver and runtime.
+    Cuda,
+    /// AscendCL.
+    Ascend,
+}
+
+impl fmt::Display for DeviceApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DeviceApi::Cuda => "CUDA",
+            DeviceApi::Ascend => "Ascend",
+        })
+    }
+}
+
 /// An ordered queue of work on a device.
 pub trait Stream: Any + fmt::Debug + Send + Sync {
     /// Waits until everything enqueued so far has finished.
@@ -38,6 +73,20 @@ pub trait Stream: Any + fmt::Debug + Send + Sync {
     /// # Errors
     /// The text of the first failure among that work.
     fn synchronize(&self) -> Result<(), String>;
+
+    /// The stream as its vendor knows it, for libraries that enqueue work of their own on it.
+    fn device(&self) -> Option<DeviceStream> {
+        None
+    }
+}
+
+/// A vendor's stream. It stays valid until the [`Stream`] that told of it is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DeviceStream {
+    /// Whose stream.
+    pub api: DeviceApi,
+    /// The pointer that stands for it (CUDA: a `CUstream`, 0 for the default stream; Ascend: an `aclrtStream`).
+    pub handle: usize,
 }
 
 /// The stream of the host: work has finished when the call that enqueues it returns.

@@ -11,7 +11,7 @@ pub mod npz;
 mod shape;
 mod tensor;
 
-pub use buffer::{Buffer, HostBuffer, HostSpan, HostStream, Stream};
+pub use buffer::{Buffer, DeviceApi, DeviceSpan, DeviceStream, HostBuffer, HostSpan, HostStream, Stream};
 pub use bytes::Bytes;
 pub use dim::{Bindings, Dim, DimStep, Symbol};
 pub use dtype::{DType, Element};

@@ -1,0 +1,18 @@
+//! What the libraries of vendors have in common: groups whose operations a library enqueues on streams of a device,
+//! while another world carries what is said between ranks.
+
+mod call;
+mod compare;
+mod driver;
+mod group;
+#[allow(unsafe_code, reason = "functions of vendors' libraries are looked up by name")]
+pub(crate) mod library;
+mod memory;
+mod wait;
+mod world;
+
+pub(crate) use call::Units;
+pub(crate) use driver::{Communicator, Driver, Part, SCRATCH, Task, Vendor, Wait};
+pub use memory::{DeviceBuffer, WatchedStream};
+pub(crate) use wait::wait_until;
+pub(crate) use world::DeviceWorld;
