@@ -71,3 +71,22 @@ fn absent_devices_are_named() {
     let text = "cuDeviceGet(100000) fails: CUDA error 101: invalid device ordinal";
     assert_eq!(error.to_string(), text);
 }
+
+/// With NCCL itself, as far as that goes without a GPU: all functions are there, and its errors come through.
+#[test]
+fn nccl_itself_opens() {
+    let library = std::env::var_os("MSLITE_TEST_NCCL").map(PathBuf::from);
+    let nccl = match Nccl::new(alone(), &NcclOptions { library, ..options(255, false) }) {
+        Ok(nccl) => nccl,
+        Err(Error::Unsupported(reason)) => {
+            println!("skipped: {reason}; MSLITE_TEST_NCCL may name the file of NCCL");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    assert!(nccl.version() >= 21_800, "{}", nccl.version());
+    if let Err(error) = World::over(nccl) {
+        assert!(error.to_string().starts_with("ncclCommInitRankConfig fails: "), "{error}");
+        println!("as without a GPU: {error}");
+    }
+}

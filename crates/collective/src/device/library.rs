@@ -2,18 +2,17 @@
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use libloading::Library;
 
 use crate::{Error, Result};
 
-/// A shared library and what it is called in messages.
+/// A shared library and what it is called in messages. It is never closed: it may have threads that run on.
 #[derive(Debug, Clone)]
 pub(crate) struct Opened {
-    library: Arc<Library>,
+    library: &'static Library,
     /// As it was found.
-    pub(crate) name: String,
+    name: String,
 }
 
 /// Where to look for a library, and what to say where it is not.
@@ -43,7 +42,8 @@ impl Search<'_> {
             // SAFETY: the vendor's libraries run nothing at load time but their own initialisers.
             match unsafe { Library::new(candidate) } {
                 Ok(library) => {
-                    return Ok(Opened { library: Arc::new(library), name: candidate.display().to_string() });
+                    let library = Box::leak(Box::new(library));
+                    return Ok(Opened { library, name: candidate.display().to_string() });
                 }
                 Err(error) => tried.push(format!("{}: {}", candidate.display(), reason(&error))),
             }
@@ -69,7 +69,7 @@ impl Opened {
     /// [`Error::Unsupported`] naming the function that the library lacks.
     ///
     /// # Safety
-    /// `F` is the type of that function, and the function is called only while this or a clone of it lives.
+    /// `F` is the type of that function.
     pub(crate) unsafe fn function<F: Copy>(&self, name: &CStr) -> Result<F> {
         // SAFETY: the caller's promise.
         let symbol = unsafe { self.library.get::<F>(name.to_bytes_with_nul()) };
@@ -89,17 +89,16 @@ macro_rules! functions {
         $(#[$doc])*
         pub(super) struct $table {
             $(pub(super) $field: unsafe extern "C" fn($($argument),*) -> $result,)*
-            _library: $crate::device::library::Opened,
         }
 
         impl $table {
-            pub(super) fn load(library: $crate::device::library::Opened) -> $crate::Result<Self> {
+            pub(super) fn load(library: &$crate::device::library::Opened) -> $crate::Result<Self> {
                 $(
                     let name = std::ffi::CStr::from_bytes_with_nul(concat!($symbol, "\0").as_bytes());
-                    // SAFETY: the types are those of the vendor's documentation; the table keeps the library open.
+                    // SAFETY: the types are those of the vendor's documentation.
                     let $field = unsafe { library.function(name.unwrap_or_default())? };
                 )*
-                Ok($table { $($field,)* _library: library })
+                Ok($table { $($field),* })
             }
         }
 

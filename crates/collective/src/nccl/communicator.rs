@@ -45,7 +45,7 @@ impl Nccl {
             hint: "install it (the packages libnccl2, nvidia-nccl-cu12 and others have it), and either name the file \
                    in NcclOptions::library or put its folder in LD_LIBRARY_PATH",
         };
-        let library = Arc::new(NcclFunctions::load(search.open()?)?);
+        let library = Arc::new(NcclFunctions::load(&search.open()?)?);
         let mut version = 0;
         // SAFETY: the out-pointer is valid.
         library.check("ncclGetVersion", ptr::null_mut(), unsafe { (library.version)(&mut version) })?;

@@ -32,7 +32,7 @@ impl Cuda {
             file: options.driver.as_deref(),
             hint: "it comes with the driver of NVIDIA's GPUs",
         };
-        let functions = CudaFunctions::load(search.open()?)?;
+        let functions = CudaFunctions::load(&search.open()?)?;
         let ordinal = c_int::try_from(options.device).unwrap_or(c_int::MAX);
         let (mut device, mut context) = (0, ptr::null_mut());
         // SAFETY: out-pointers are valid; the order is that of CUDA's documentation.
