@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use crate::device::{COMMUNICATORS, Pin, Stream, count, new_handle};
 use crate::faults::{Fault, fault, lock, violation};
@@ -40,8 +41,12 @@ pub(crate) struct Operation {
     pub(crate) number: Number,
     pub(crate) combine: Combine,
     pub(crate) count: usize,
-    pub(crate) send: Option<Pin>,
-    pub(crate) recv: Option<Pin>,
+    /// What is sent before the data.
+    pub(crate) header: Vec<u8>,
+    /// What is sent, in order.
+    pub(crate) sends: Vec<Pin>,
+    /// Where the answer goes, in order.
+    pub(crate) receives: Vec<Pin>,
 }
 
 /// The right to call something; given back when dropped.
@@ -55,7 +60,6 @@ impl Drop for Turn<'_> {
 
 impl Comm {
     pub(crate) fn new(device: usize, hub: &str) -> Arc<Comm> {
-        count(&COMMUNICATORS, device, true);
         Arc::new(Comm {
             handle: new_handle(),
             device,
@@ -71,6 +75,11 @@ impl Comm {
             turn: AtomicBool::new(false),
             order: Mutex::new(()),
         })
+    }
+
+    /// Gives it to the caller, who has to end it.
+    pub(crate) fn hand_out(&self) {
+        count(&COMMUNICATORS, self.device, true);
     }
 
     /// `None` while another thread has it.
@@ -102,29 +111,32 @@ impl Comm {
 
     /// Meets the others, in the background.
     pub(crate) fn join(self: &Arc<Self>, room: String, rank: usize, size: usize) {
-        self.in_background(move |comm| comm.join_now(&room, rank, size));
+        self.in_background(move |comm| {
+            comm.join_now(&room, rank, size, None);
+        });
     }
 
-    /// Meets the others.
-    pub(crate) fn join_now(&self, room: &str, rank: usize, size: usize) {
+    /// Meets the others, within a time; `false` when they do not come.
+    pub(crate) fn join_now(&self, room: &str, rank: usize, size: usize, time: Option<Duration>) -> bool {
         let _ = self.place.set((rank, size));
-        let has_ended = || self.has_ended.load(Ordering::Acquire);
+        let since = Instant::now();
+        let has_ended =
+            || self.has_ended.load(Ordering::Acquire) || time.is_some_and(|time| since.elapsed() > time);
         match fault(self.device) {
-            Some(Fault::JoinFails) => return self.fail(),
+            Some(Fault::JoinFails) => self.fail(),
             Some(Fault::JoinHangs) => {
                 while !has_ended() {
-                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    std::thread::sleep(Duration::from_millis(5));
                 }
-                return;
             }
-            _ => {}
+            _ => match Link::join(&self.hub, room, rank, size, &has_ended) {
+                Some(link) => {
+                    let _ = self.link.set(link);
+                }
+                None => self.fail(),
+            },
         }
-        match Link::join(&self.hub, room, rank, size, &has_ended) {
-            Some(link) => {
-                let _ = self.link.set(link);
-            }
-            None => self.fail(),
-        }
+        self.link.get().is_some()
     }
 
     fn fail(&self) {
@@ -152,6 +164,15 @@ impl Comm {
             part.busy.fetch_sub(1, Ordering::AcqRel);
         });
         part
+    }
+
+    /// Asks the others, and waits for the answer.
+    pub(crate) fn ask(&self, request: Request) -> Option<Vec<u8>> {
+        self.request(request)?.recv().ok()
+    }
+
+    pub(crate) fn hub(&self) -> &str {
+        &self.hub
     }
 
     fn request(&self, request: Request) -> Option<Receiver<Vec<u8>>> {
@@ -242,8 +263,11 @@ impl Comm {
         let answers: Vec<_> = operations.iter().map(|operation| link.request(operation.request())).collect();
         for (operation, answer) in operations.iter().zip(answers) {
             let Ok(data) = answer.recv() else { return };
-            if let Some(recv) = &operation.recv {
-                recv.write(&data);
+            let mut rest = &data[..];
+            for place in &operation.receives {
+                let (part, others) = rest.split_at(place.len().min(rest.len()));
+                place.write(part);
+                rest = others;
             }
         }
     }
@@ -251,7 +275,8 @@ impl Comm {
 
 impl Operation {
     fn request(&self) -> Request {
-        let data = self.send.as_ref().map(Pin::read).unwrap_or_default();
+        let mut data = self.header.clone();
+        data.extend(self.sends.iter().flat_map(Pin::read));
         let Operation { act, peer, number, combine, count, .. } = *self;
         Request { id: 0, act, peer, number, combine, count, data }
     }

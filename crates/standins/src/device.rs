@@ -85,6 +85,10 @@ impl Pin {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     pub(crate) fn read(&self) -> Vec<u8> {
         let read = |a: &mut Allocation, at: usize| a.bytes[at..at + self.len].to_vec();
         with(self.address, self.len, read).unwrap_or_else(|| vec![0; self.len])

@@ -23,6 +23,8 @@ pub(crate) enum Act {
     Reduce,
     Scatter,
     AllToAll,
+    /// The data begin with the numbers of bytes that go to each rank, and that come from each.
+    AllToAllV,
     Barrier,
     /// The data are color and key.
     Split,
@@ -34,7 +36,7 @@ pub(crate) enum Act {
 }
 
 impl Act {
-    const ALL: [Act; 14] = [
+    const ALL: [Act; 15] = [
         Act::Join,
         Act::AllReduce,
         Act::AllGather,
@@ -43,6 +45,7 @@ impl Act {
         Act::Reduce,
         Act::Scatter,
         Act::AllToAll,
+        Act::AllToAllV,
         Act::Barrier,
         Act::Split,
         Act::Finalize,
@@ -279,7 +282,7 @@ impl Room {
     fn perform(&mut self) {
         let fronts: Vec<&Request> = self.members.iter().filter_map(|m| m.requests.front()).collect();
         let all_fit = fronts.len() == self.members.len() && fronts.iter().all(|r| r.fits(fronts[0]));
-        if !all_fit {
+        if !all_fit || (fronts[0].act == Act::AllToAllV && !various_fit(&fronts)) {
             return;
         }
         if fronts[0].act == Act::Split {
@@ -324,9 +327,35 @@ fn results(requests: &[&Request], room: &str) -> Vec<Vec<u8>> {
         Act::Broadcast => vec![part(first.peer, 0).to_vec(); n],
         Act::Scatter => (0..n).map(|i| part(first.peer, i).to_vec()).collect(),
         Act::AllToAll => (0..n).map(|i| all(i).collect::<Vec<_>>().concat()).collect(),
+        Act::AllToAllV => various(requests),
         Act::Split => split(requests, room),
         _ => vec![Vec::new(); n],
     }
+}
+
+/// Bytes that `rank` says to send to, or to get from, another.
+fn announced(request: &Request, n: usize, gets: bool, peer: usize) -> usize {
+    let at = (usize::from(gets) * n + peer) * 8;
+    let bytes = request.data.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+    u64::from_le_bytes(bytes.unwrap_or_default()) as usize
+}
+
+fn various_fit(requests: &[&Request]) -> bool {
+    let n = requests.len();
+    let fits = |from: usize, to: usize| {
+        announced(requests[from], n, false, to) == announced(requests[to], n, true, from)
+    };
+    (0..n).all(|from| (0..n).all(|to| fits(from, to)))
+}
+
+fn various(requests: &[&Request]) -> Vec<Vec<u8>> {
+    let n = requests.len();
+    let part = |from: usize, to: usize| {
+        let before: usize = (0..to).map(|peer| announced(requests[from], n, false, peer)).sum();
+        let start = 2 * n * 8 + before;
+        requests[from].data.get(start..start + announced(requests[from], n, false, to)).unwrap_or_default()
+    };
+    (0..n).map(|to| (0..n).flat_map(|from| part(from, to).to_vec()).collect()).collect()
 }
 
 /// For each rank, nothing, or rank, number of ranks and name of the new room.

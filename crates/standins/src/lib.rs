@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 
+pub mod acl;
 mod comm;
 pub mod cuda;
 pub mod device;
 pub mod faults;
+pub mod hccl;
 mod hub;
 mod library;
 mod link;

@@ -174,6 +174,7 @@ pub unsafe extern "C" fn ncclCommInitRankConfig(
 }
 
 fn register(comm: Arc<Comm>) -> usize {
+    comm.hand_out();
     let handle = comm.handle;
     lock(&COMMS).get_or_insert_default().insert(handle, comm);
     handle
@@ -325,9 +326,10 @@ impl Call {
             }
             None => Ok(None),
         };
-        let (send, recv) = (pin(self.send).ok()?, pin(self.recv).ok()?);
-        let (act, peer, count) = (self.act, self.peer as usize, self.count);
-        Some(Operation { stream, act, peer, number, combine, count, send, recv })
+        let sends = pin(self.send).ok()?.into_iter().collect();
+        let receives = pin(self.recv).ok()?.into_iter().collect();
+        let (act, peer, count, header) = (self.act, self.peer as usize, self.count, Vec::new());
+        Some(Operation { stream, act, peer, number, combine, count, header, sends, receives })
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) trait Driver: fmt::Debug + Send + Sync {
 
     fn free(&self, address: usize);
 
-    /// Enqueues a copy. The host's bytes may be used until the stream has reached it.
+    /// Copies, or enqueues a copy on a stream that has no other work. The host's bytes may be used until then.
     fn upload(&self, from: HostSpan, to: usize, stream: usize) -> Result<()>;
 
     /// Enqueues a copy, as [`upload`](Driver::upload).
@@ -92,8 +92,8 @@ pub(crate) trait Vendor: fmt::Debug + Send + Sync + 'static {
     /// How the library does this; the text says why not.
     fn units(&self, kind: &CollectiveKind, dtype: DType) -> Result<Units, String>;
 
-    /// Makes what the members need to find each other. Asked at one of them.
-    fn invite(&self) -> Result<Vec<u8>>;
+    /// Makes what the members need to find each other. Asked at the first of them.
+    fn invite(&self, group: &Group) -> Result<Vec<u8>>;
 
     /// Joins the others.
     fn join(&self, group: &Group, invitation: &[u8], wait: Wait<'_>) -> Result<Box<dyn Communicator>>;

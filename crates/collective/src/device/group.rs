@@ -112,7 +112,7 @@ impl DeviceGroup {
 
     /// What the group's first rank made, or why it could not.
     fn share_invitation(&self) -> Result<Vec<u8>> {
-        let made = (self.group.rank == 0).then(|| self.shared.vendor.invite());
+        let made = (self.group.rank == 0).then(|| self.shared.vendor.invite(&self.group));
         let mut header = match &made {
             Some(Ok(bytes)) => [bytes.len() as u64, 0],
             Some(Err(error)) => [error.to_string().len() as u64, 1],
@@ -167,15 +167,38 @@ impl DeviceGroup {
         let error = match failure {
             Failure::Refused(error) => return error,
             Failure::Known(error) => error,
-            Failure::Found(error) => {
-                if self.has_failed().is_none() {
-                    self.shared.control.abort(&error.to_string());
-                }
-                error
-            }
+            Failure::Found(error) => self.tell(error),
         };
         state.abort(self.shared.timeout());
         self.failure.get_or_init(|| error).clone()
+    }
+
+    /// Tells the others, unless the control world knows more: it names the rank that is lost.
+    fn tell(&self, error: Error) -> Error {
+        if self.has_failed().is_some() {
+            return error;
+        }
+        if let (Error::Library { .. }, Some(cause)) = (&error, self.cause()) {
+            return cause;
+        }
+        self.shared.control.abort(&error.to_string());
+        error
+    }
+
+    /// What the control world says of a failure that the library reports.
+    fn cause(&self) -> Option<Error> {
+        let over = |waited| match waited < GRACE {
+            true => Ok(()),
+            false => Err(Error::Aborted { reason: String::new() }),
+        };
+        let mut cause = None;
+        let mut is_known = || {
+            cause = self.control.watch(Duration::ZERO).err();
+            Ok(cause.is_some())
+        };
+        // Not to know more is no failure of its own.
+        let _ = wait_until(&mut is_known, &over);
+        cause
     }
 
     /// Waits in a call of the library, `what`, which does not notice by itself that others are lost.
@@ -208,28 +231,12 @@ impl DeviceGroup {
 
     /// Whether operations on some stream still can finish.
     fn check(&self, state: &State, waited: Duration) -> Result<()> {
-        if let Some(Err(error)) = state.communicator.as_ref().map(|communicator| communicator.check()) {
-            return Err(self.cause().unwrap_or(error));
+        if let Some(communicator) = &state.communicator {
+            communicator.check()?;
         }
         let overdue = waited >= self.shared.timeout();
         let what = if overdue { state.describe() } else { String::new() };
         self.check_others(waited, &what)
-    }
-
-    /// What the control world says of a failure that the library reports: it knows the ranks by name.
-    fn cause(&self) -> Option<Error> {
-        let over = |waited| match waited < GRACE {
-            true => Ok(()),
-            false => Err(Error::Aborted { reason: String::new() }),
-        };
-        let mut cause = None;
-        let mut is_known = || {
-            cause = self.control.watch(Duration::ZERO).err();
-            Ok(cause.is_some())
-        };
-        // Not to know more is no failure of its own.
-        let _ = wait_until(&mut is_known, &over);
-        cause
     }
 
     fn perform(

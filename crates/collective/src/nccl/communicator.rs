@@ -71,7 +71,7 @@ impl Vendor for Nccl {
         units.ok_or_else(|| format!("NCCL has nothing like it for {dtype}"))
     }
 
-    fn invite(&self) -> Result<Vec<u8>> {
+    fn invite(&self, _: &Group) -> Result<Vec<u8>> {
         let mut id = ncclUniqueId { internal: [0; 128] };
         // SAFETY: the out-pointer is valid.
         let code = self.cuda.within(|| unsafe { (self.library.unique_id)(&mut id) })?;
