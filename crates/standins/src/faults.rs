@@ -104,8 +104,3 @@ mod exported {
 }
 
 pub use exported::{standins_fault, standins_violations};
-
-#[cfg(test)]
-pub(crate) fn take_violations() -> Vec<String> {
-    std::mem::take(&mut lock(&VIOLATIONS))
-}

@@ -66,7 +66,10 @@ pub struct Config {
     name: [u8; 128],
 }
 
-static COMMS: Mutex<Option<HashMap<usize, (Arc<Comm>, String)>>> = Mutex::new(None);
+/// Communicators and their names.
+type Comms = HashMap<usize, (Arc<Comm>, String)>;
+
+static COMMS: Mutex<Option<Comms>> = Mutex::new(None);
 
 fn find(what: &str, handle: Handle) -> Option<Arc<Comm>> {
     let found =

@@ -61,9 +61,11 @@ pub struct Config {
 
 static COMMS: Mutex<Option<HashMap<usize, Arc<Comm>>>> = Mutex::new(None);
 
+/// How often `ncclGroupStart` was called, and the operations since.
+type Group = (usize, Vec<(Arc<Comm>, Operation)>);
+
 thread_local! {
-    /// Operations since `ncclGroupStart`, and how often that was called.
-    static GROUP: RefCell<(usize, Vec<(Arc<Comm>, Operation)>)> = const { RefCell::new((0, Vec::new())) };
+    static GROUP: RefCell<Group> = const { RefCell::new((0, Vec::new())) };
 }
 
 fn with_comm(what: &str, handle: Handle, work: impl FnOnce(&Arc<Comm>) -> c_int) -> c_int {

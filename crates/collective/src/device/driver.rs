@@ -72,7 +72,7 @@ pub(crate) struct Task<'a> {
 pub(crate) const SCRATCH: usize = 256;
 
 /// Calls a function until it says that it is done, or somebody has a reason to give up.
-pub(crate) type Wait<'a> = &'a dyn Fn(&str, &mut dyn FnMut() -> Result<bool>) -> Result<()>;
+pub(crate) type Wait<'a> = &'a dyn Fn(&dyn fmt::Display, &mut dyn FnMut() -> Result<bool>) -> Result<()>;
 
 /// One of the parts in which a group is divided.
 #[derive(Debug)]

@@ -68,7 +68,8 @@ impl DeviceGroup {
     pub(super) fn open(shared: &Arc<Shared>, group: Group) -> Result<Arc<Self>> {
         let opened = DeviceGroup::prepare(shared, group)?;
         let invitation = opened.share_invitation()?;
-        let wait = |what: &str, is_done: &mut dyn FnMut() -> Result<bool>| opened.wait(what, is_done);
+        let wait =
+            |what: &dyn fmt::Display, is_done: &mut dyn FnMut() -> Result<bool>| opened.wait(what, is_done);
         let communicator = shared.vendor.join(&opened.group, &invitation, &wait);
         opened.settle(communicator)
     }
@@ -78,7 +79,8 @@ impl DeviceGroup {
         let mut state = self.living()?;
         let number = state.splits;
         state.splits += 1;
-        let wait = |what: &str, is_done: &mut dyn FnMut() -> Result<bool>| self.wait(what, is_done);
+        let wait =
+            |what: &dyn fmt::Display, is_done: &mut dyn FnMut() -> Result<bool>| self.wait(what, is_done);
         let mine = part.as_ref().map(|group| Part { ranks: &group.ranks, rank: group.rank, number });
         let communicator = state.communicator()?.split(mine.as_ref(), &wait);
         let communicator = communicator.map_err(|error| self.end(&mut state, error.into()))?;
@@ -202,12 +204,12 @@ impl DeviceGroup {
     }
 
     /// Waits in a call of the library, `what`, which does not notice by itself that others are lost.
-    fn wait(&self, what: &str, is_done: &mut dyn FnMut() -> Result<bool>) -> Result<()> {
+    fn wait(&self, what: &dyn fmt::Display, is_done: &mut dyn FnMut() -> Result<bool>) -> Result<()> {
         wait_until(is_done, &|waited| self.check_others(waited, what))
     }
 
     /// Whether the others still can take part.
-    fn check_others(&self, waited: Duration, what: &str) -> Result<()> {
+    fn check_others(&self, waited: Duration, what: &dyn fmt::Display) -> Result<()> {
         if let Some(error) = self.has_failed() {
             return Err(error);
         }
@@ -223,7 +225,7 @@ impl DeviceGroup {
         Err(Error::Timeout {
             missing: others.map(|member| self.group.ranks[member]).collect(),
             waited,
-            operation: what.to_owned(),
+            operation: what.to_string(),
             detail: "the library does not tell which of them is late, or whether they do something else"
                 .to_owned(),
         })
@@ -234,9 +236,7 @@ impl DeviceGroup {
         if let Some(communicator) = &state.communicator {
             communicator.check()?;
         }
-        let overdue = waited >= self.shared.timeout();
-        let what = if overdue { state.describe() } else { String::new() };
-        self.check_others(waited, &what)
+        self.check_others(waited, &LastOperation(&state.last))
     }
 
     fn perform(
@@ -262,7 +262,9 @@ impl DeviceGroup {
             return Ok(());
         }
         let (driver, wait) =
-            (self.driver(), |what: &str, is_done: &mut dyn FnMut() -> Result<bool>| self.wait(what, is_done));
+            (self.driver(), |what: &dyn fmt::Display, is_done: &mut dyn FnMut() -> Result<bool>| {
+                self.wait(what, is_done)
+            });
         let mut task = Task {
             kind: &op.kind,
             units,
@@ -393,14 +395,6 @@ impl State {
         *counter
     }
 
-    fn describe(&self) -> String {
-        let describe = |(kind, dtype, count): &(CollectiveKind, DType, usize)| match kind {
-            CollectiveKind::Barrier => kind.to_string(),
-            kind => format!("{kind} of {dtype}[{count}]"),
-        };
-        self.last.as_ref().map(describe).unwrap_or_default()
-    }
-
     /// Ends the communicator. Memory that a stream may still use is never freed.
     fn abort(&mut self, patience: Duration) {
         if let Some(mut communicator) = self.communicator.take() {
@@ -413,6 +407,19 @@ impl State {
         };
         if wait_until(&mut || staging.stream.is_idle(), &late).is_err() {
             std::mem::forget(staging);
+        }
+    }
+}
+
+/// What was enqueued last, in words.
+struct LastOperation<'a>(&'a Option<(CollectiveKind, DType, usize)>);
+
+impl fmt::Display for LastOperation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some((CollectiveKind::Barrier, ..)) => f.write_str("barrier"),
+            Some((kind, dtype, count)) => write!(f, "{kind} of {dtype}[{count}]"),
+            None => Ok(()),
         }
     }
 }

@@ -12,7 +12,7 @@ mod wait;
 mod world;
 
 pub(crate) use call::Units;
-pub(crate) use driver::{Communicator, Driver, Part, SCRATCH, Task, Vendor, Wait};
+pub(crate) use driver::{Communicator, Driver, Part, Task, Vendor, Wait};
 pub use memory::{DeviceBuffer, WatchedStream};
 pub(crate) use wait::wait_until;
 pub(crate) use world::DeviceWorld;

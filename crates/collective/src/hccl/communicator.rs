@@ -82,7 +82,7 @@ impl Vendor for Hccl {
         let mut info = RootInfo { bytes: [0; 4108] };
         // SAFETY: the out-pointer is valid.
         let code = self.libraries.acl.within(|| unsafe { (self.libraries.hccl.root_info)(&mut info) })?;
-        check("HcclGetRootInfo", code)?;
+        check(&"HcclGetRootInfo", code)?;
         Ok(info.bytes.to_vec())
     }
 
@@ -134,7 +134,7 @@ impl Libraries {
             let _ = sender.send((code, made));
         });
         let mut answer = None;
-        wait(call, &mut || match receiver.try_recv() {
+        wait(&call, &mut || match receiver.try_recv() {
             Ok(made) => {
                 answer = Some(made);
                 Ok(true)
@@ -146,7 +146,7 @@ impl Libraries {
         })?;
         let gone = || Error::Library { call: call.to_owned(), reason: "nothing was made".to_owned() };
         let (code, made) = answer.ok_or_else(gone)?;
-        check(call, code?)?;
+        check(&call, code?)?;
         Ok(made)
     }
 }
@@ -183,12 +183,12 @@ fn reduction(reduction: Reduction) -> Option<c_int> {
     }
 }
 
-fn check(call: &str, code: c_int) -> Result<()> {
+fn check(call: &dyn fmt::Display, code: c_int) -> Result<()> {
     if code == 0 {
         return Ok(());
     }
     let (name, advice) = describe(code);
-    Err(Error::Library { call: call.to_owned(), reason: format!("HCCL error {code}, {name}; {advice}") })
+    Err(Error::Library { call: call.to_string(), reason: format!("HCCL error {code}, {name}; {advice}") })
 }
 
 /// The name of a result, and what may be done.
@@ -239,8 +239,8 @@ impl HcclCommunicator {
         let (mut size, mut rank) = (0, 0);
         // SAFETY: the handle lives, and the out-pointers are valid.
         unsafe {
-            check("HcclGetRankSize", (self.libraries.hccl.rank_size)(self.handle(), &mut size))?;
-            check("HcclGetRankId", (self.libraries.hccl.rank_id)(self.handle(), &mut rank))?;
+            check(&"HcclGetRankSize", (self.libraries.hccl.rank_size)(self.handle(), &mut size))?;
+            check(&"HcclGetRankId", (self.libraries.hccl.rank_id)(self.handle(), &mut rank))?;
         }
         if (rank as usize, size as usize) == (group.rank, group.size()) {
             return Ok(());
@@ -255,7 +255,7 @@ impl HcclCommunicator {
         })
     }
 
-    fn call(&self, name: &str, work: impl FnOnce(&HcclFunctions, Comm) -> c_int) -> Result<()> {
+    fn call(&self, name: &dyn fmt::Display, work: impl FnOnce(&HcclFunctions, Comm) -> c_int) -> Result<()> {
         check(name, self.libraries.acl.within(|| work(&self.libraries.hccl, self.handle()))?)
     }
 
@@ -266,7 +266,7 @@ impl HcclCommunicator {
         }
         let (count, stream) = (task.count as u64, task.stream as *mut c_void);
         // SAFETY: addresses and stream are the caller's, valid by the contract of `Buffer`.
-        self.call(&task.kind.to_string(), |hccl, comm| unsafe {
+        self.call(task.kind, |hccl, comm| unsafe {
             (hccl.broadcast)(task.recv as _, count, 0, root as u32, comm, stream)
         })
     }
@@ -285,7 +285,7 @@ impl HcclCommunicator {
         // A rank that gets nothing has no memory for it, but HCCL wants an address.
         let recv = if task.recv == 0 { task.scratch } else { task.recv };
         // SAFETY: as for `broadcast`; HCCL reads the counts before it returns.
-        self.call(&task.kind.to_string(), |hccl, comm| unsafe {
+        self.call(task.kind, |hccl, comm| unsafe {
             (hccl.all_to_all_v)(
                 task.send as _,
                 pointer(&sends),
@@ -309,7 +309,7 @@ impl HcclCommunicator {
         let (send, recv) = (or(task.send, task.recv) as *mut c_void, or(task.recv, task.send) as *mut c_void);
         let (count, stream) = (task.count as u64, task.stream as *mut c_void);
         // SAFETY: as for `broadcast`.
-        self.call(&task.kind.to_string(), |hccl, comm| unsafe {
+        self.call(task.kind, |hccl, comm| unsafe {
             match *task.kind {
                 CollectiveKind::AllReduce(_) => (hccl.all_reduce)(send, recv, count, dtype, op, comm, stream),
                 CollectiveKind::AllGather => (hccl.all_gather)(send, recv, count, dtype, comm, stream),
@@ -343,9 +343,10 @@ impl HcclCommunicator {
             return;
         }
         let libraries = self.libraries.clone();
-        // SAFETY: the handle lives, and is not used any more.
         let ending = thread::spawn(move || {
-            libraries.acl.within(|| unsafe { (libraries.hccl.destroy)(comm as Comm) }).is_ok()
+            // SAFETY: the handle lives, and is not used any more.
+            let destroy = || unsafe { (libraries.hccl.destroy)(comm as Comm) };
+            libraries.acl.within(destroy).is_ok()
         });
         let late = |waited| match waited < FAREWELL {
             true => Ok(()),
@@ -395,8 +396,8 @@ impl Communicator for HcclCommunicator {
         let mut state = 0;
         // SAFETY: the handle lives, and the out-pointer is valid.
         let code = unsafe { (self.libraries.hccl.async_error)(self.handle(), &mut state) };
-        check("HcclGetCommAsyncError", code)?;
-        check("an operation of HCCL", state)
+        check(&"HcclGetCommAsyncError", code)?;
+        check(&"an operation of HCCL", state)
     }
 
     fn abort(&mut self) {

@@ -1,6 +1,7 @@
 //! A group in NCCL.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::fmt;
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::NcclOptions;
 use super::cuda::Cuda;
 use super::functions::{Comm, NcclFunctions};
 use crate::device::library::Search;
-use crate::device::{Communicator, Driver, Part, SCRATCH, Task, Units, Vendor, Wait, wait_until};
+use crate::device::{Communicator, Driver, Part, Task, Units, Vendor, Wait, wait_until};
 use crate::{CollectiveKind, Error, Group, Reduction, Result};
 
 const SUCCESS: c_int = 0;
@@ -48,7 +49,7 @@ impl Nccl {
         let library = Arc::new(NcclFunctions::load(&search.open()?)?);
         let mut version = 0;
         // SAFETY: the out-pointer is valid.
-        library.check("ncclGetVersion", ptr::null_mut(), unsafe { (library.version)(&mut version) })?;
+        library.check(&"ncclGetVersion", ptr::null_mut(), unsafe { (library.version)(&mut version) })?;
         if version < OLDEST {
             return Err(Error::Unsupported(format!("NCCL {version} is too old; from {OLDEST} on it serves")));
         }
@@ -75,7 +76,7 @@ impl Vendor for Nccl {
         let mut id = ncclUniqueId { internal: [0; 128] };
         // SAFETY: the out-pointer is valid.
         let code = self.cuda.within(|| unsafe { (self.library.unique_id)(&mut id) })?;
-        self.library.check("ncclGetUniqueId", ptr::null_mut(), code)?;
+        self.library.check(&"ncclGetUniqueId", ptr::null_mut(), code)?;
         Ok(id.internal.iter().map(|&c| c.cast_unsigned()).collect())
     }
 
@@ -91,7 +92,7 @@ impl Vendor for Nccl {
         let code = self
             .cuda
             .within(|| unsafe { (self.library.init)(&mut *joining.comm, size, id, rank, &mut config()) })?;
-        joining.finish_making("ncclCommInitRankConfig", code, wait)
+        joining.finish_making(&"ncclCommInitRankConfig", code, wait)
     }
 }
 
@@ -146,7 +147,7 @@ fn reduction(reduction: Option<Reduction>) -> c_int {
 
 impl NcclFunctions {
     /// What NCCL says of a failure; `IN_PROGRESS` is none.
-    fn check(&self, call: &str, comm: Comm, code: c_int) -> Result<()> {
+    fn check(&self, call: &dyn fmt::Display, comm: Comm, code: c_int) -> Result<()> {
         if code == SUCCESS || code == IN_PROGRESS {
             return Ok(());
         }
@@ -154,19 +155,18 @@ impl NcclFunctions {
         let (what, last) = unsafe { (text((self.error_string)(code)), text((self.last_error)(comm))) };
         let last = if last.is_empty() { String::new() } else { format!(": {}", last.trim()) };
         let reason = format!("{what} ({code}){last}; {}", advice(code));
-        Err(Error::Library { call: call.to_owned(), reason })
+        Err(Error::Library { call: call.to_string(), reason })
     }
 }
 
 /// # Safety
 /// `text` is null or a text that ends.
 unsafe fn text(text: *const c_char) -> String {
-    // SAFETY: the caller's promise.
     if text.is_null() {
-        String::new()
-    } else {
-        unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+        return String::new();
     }
+    // SAFETY: the caller's promise.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
 fn advice(code: c_int) -> &'static str {
@@ -205,12 +205,12 @@ impl NcclCommunicator {
         let mut state = SUCCESS;
         // SAFETY: the handle lives, and the out-pointer is valid.
         let code = unsafe { (self.library.async_error)(*self.comm, &mut state) };
-        self.library.check("ncclCommGetAsyncError", *self.comm, code)?;
+        self.library.check(&"ncclCommGetAsyncError", *self.comm, code)?;
         Ok(state)
     }
 
     /// Waits until a call that has answered `code` has really ended.
-    fn settle(&self, call: &str, code: c_int, wait: Wait<'_>) -> Result<()> {
+    fn settle(&self, call: &dyn fmt::Display, code: c_int, wait: Wait<'_>) -> Result<()> {
         self.library.check(call, *self.comm, code)?;
         if code == SUCCESS {
             return Ok(());
@@ -223,7 +223,12 @@ impl NcclCommunicator {
     }
 
     /// What is half made cannot end in good order.
-    fn finish_making(mut self, call: &str, code: c_int, wait: Wait<'_>) -> Result<Box<dyn Communicator>> {
+    fn finish_making(
+        mut self,
+        call: &dyn fmt::Display,
+        code: c_int,
+        wait: Wait<'_>,
+    ) -> Result<Box<dyn Communicator>> {
         match self.settle(call, code, wait) {
             Ok(()) => Ok(Box::new(self)),
             Err(error) => {
@@ -236,7 +241,7 @@ impl NcclCommunicator {
     /// Calls something of NCCL for this group, and waits until it has ended.
     fn call(
         &self,
-        name: &str,
+        name: &dyn fmt::Display,
         wait: Wait<'_>,
         work: impl FnOnce(&NcclFunctions, Comm) -> c_int,
     ) -> Result<()> {
@@ -271,8 +276,8 @@ impl NcclCommunicator {
             peers.contains(&task.rank).then(|| place(base, peers, task.rank))
         };
         let in_place = own(&to, task.send).is_some() && own(&to, task.send) == own(&from, task.recv);
-        let messages: Vec<_> = messages.filter(|&(_, peer, _)| !(in_place && peer == task.rank)).collect();
-        self.call(&task.kind.to_string(), task.wait, |nccl, comm| {
+        let messages = messages.filter(|&(_, peer, _)| !(in_place && peer == task.rank));
+        self.call(task.kind, task.wait, |nccl, comm| {
             let dtype = ncclDataType_t::ncclInt8 as c_int;
             let stream = task.stream as *mut c_void;
             // SAFETY: addresses and stream are the caller's, valid by the contract of `Buffer`.
@@ -299,8 +304,7 @@ impl NcclCommunicator {
         let (send, recv, count) = (task.send as *const c_void, task.recv as *mut c_void, task.count);
         let stream = task.stream as *mut c_void;
         let scratch = task.scratch as *mut c_void;
-        debug_assert!(SCRATCH >= 1, "a barrier sums bytes of the scratch memory");
-        self.call(&task.kind.to_string(), task.wait, |nccl, comm| {
+        self.call(task.kind, task.wait, |nccl, comm| {
             // SAFETY: addresses and stream are the caller's, valid by the contract of `Buffer`.
             unsafe {
                 match *task.kind {
@@ -342,18 +346,18 @@ impl Communicator for NcclCommunicator {
         let mut made = NcclCommunicator::empty(&self.library, &self.cuda);
         let place: *mut Comm = &mut *made.comm;
         // SAFETY: the place outlives the wait for the call, in which NCCL writes it, and the abort.
-        let split = self.call("ncclCommSplit", wait, |nccl, comm| unsafe {
+        let split = self.call(&"ncclCommSplit", wait, |nccl, comm| unsafe {
             (nccl.split)(comm, color, key, place, &mut config())
         });
         if let Err(error) = split {
             self.abort();
             return Err(error);
         }
-        part.map(|_| made.finish_making("ncclCommSplit", IN_PROGRESS, wait)).transpose()
+        part.map(|_| made.finish_making(&"ncclCommSplit", IN_PROGRESS, wait)).transpose()
     }
 
     fn check(&self) -> Result<()> {
-        self.library.check("an operation of NCCL", *self.comm, self.state()?)
+        self.library.check(&"an operation of NCCL", *self.comm, self.state()?)
     }
 
     fn abort(&mut self) {
@@ -380,9 +384,10 @@ impl Drop for NcclCommunicator {
             true => Ok(()),
             false => Err(Error::Aborted { reason: String::new() }),
         };
-        let wait = |_: &str, is_done: &mut dyn FnMut() -> Result<bool>| wait_until(is_done, &late);
+        let wait =
+            |_: &dyn fmt::Display, is_done: &mut dyn FnMut() -> Result<bool>| wait_until(is_done, &late);
         // SAFETY: the handle lives.
-        let finalized = self.call("ncclCommFinalize", &wait, |nccl, comm| unsafe { (nccl.finalize)(comm) });
+        let finalized = self.call(&"ncclCommFinalize", &wait, |nccl, comm| unsafe { (nccl.finalize)(comm) });
         if finalized.is_err() {
             return self.abort();
         }
@@ -392,8 +397,8 @@ impl Drop for NcclCommunicator {
     }
 }
 
-impl std::fmt::Debug for NcclCommunicator {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for NcclCommunicator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NcclCommunicator").finish_non_exhaustive()
     }
 }

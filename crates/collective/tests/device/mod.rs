@@ -1,6 +1,7 @@
 //! What holds for every library of a vendor, over its stand-in.
 
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::print_stderr, reason = "children tell their parent how they ended")]
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -25,8 +26,10 @@ const TOLD: Duration = Duration::from_secs(5);
 pub(crate) struct Rank {
     pub(crate) world: World,
     pub(crate) stream: Box<dyn Fn() -> Result<WatchedStream>>,
-    pub(crate) buffer: Box<dyn Fn(DType, &[usize]) -> Result<DeviceBuffer>>,
+    pub(crate) buffer: Box<MakeBuffer>,
 }
+
+pub(crate) type MakeBuffer = dyn Fn(DType, &[usize]) -> Result<DeviceBuffer>;
 
 /// Makes a rank from its control world, the number of its device, and whether operations are compared.
 pub(crate) type Make = fn(World, usize, bool) -> Result<Rank>;
