@@ -378,6 +378,25 @@ fn abort_reaches_everybody() {
 }
 
 #[test]
+fn worlds_split_by_color_and_key() {
+    on_ranks(5, TIMEOUT, |world| {
+        let me = world.rank();
+        let color = [Some(u64::MAX), Some(3), None, Some(u64::MAX), Some(3)][me];
+        let key = [0, 0, 0, i64::MIN, 0][me];
+        let part = world.split("parts", color, key).unwrap();
+        let expected: Option<&[usize]> = [Some(&[3, 0][..]), Some(&[1, 4]), None][[0, 1, 2, 0, 1][me]];
+        assert_eq!(part.as_ref().map(|part| part.group().ranks.as_slice()), expected);
+        if let Some(part) = part {
+            let mut all = [0u32; 2];
+            part.all_gather(&[me as u32], &mut all).unwrap();
+            assert_eq!(all.map(|rank| rank as usize), expected.unwrap());
+            let again = world.group("parts", expected.unwrap()).unwrap();
+            assert_eq!(again.group(), part.group());
+        }
+    });
+}
+
+#[test]
 fn giving_up_a_group_leaves_the_others() {
     on_ranks(2, TIMEOUT, |world| {
         let group = world.group("pair", &[0, 1]).unwrap();

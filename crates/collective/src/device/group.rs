@@ -103,7 +103,13 @@ impl DeviceGroup {
 
     fn settle(self, communicator: Result<Box<dyn Communicator>>) -> Result<Arc<Self>> {
         match communicator {
-            Ok(communicator) => self.lock().communicator = Some(communicator),
+            Ok(communicator) => {
+                // Now, since streams that record a graph allow no allocation.
+                let staging = Staging::new(self.driver());
+                let mut state = self.lock();
+                state.communicator = Some(communicator);
+                state.staging = Some(staging.map_err(|error| self.end(&mut state, error.into()))?);
+            }
             Err(error) => {
                 self.shared.control.abort(&error.to_string());
                 return Err(error);
@@ -177,7 +183,8 @@ impl DeviceGroup {
 
     /// Tells the others, unless the control world knows more: it names the rank that is lost.
     fn tell(&self, error: Error) -> Error {
-        if self.has_failed().is_some() {
+        // Losses are what the control world has told.
+        if self.has_failed().is_some() || matches!(error, Error::PeerLost { .. }) {
             return error;
         }
         if let (Error::Library { .. }, Some(cause)) = (&error, self.cause()) {
@@ -250,21 +257,13 @@ impl DeviceGroup {
         let units = units.map_err(|why| Error::Unsupported(format!("{op}: {why}")))?;
         let number = state.count(&op.kind, call, self.group.rank);
         if self.shared.compare {
-            let what = format!("{}[{}]", call.dtype, call.count);
-            let compared = Description { kind: &op.kind, what, number }.compare(&*self.control);
-            compared.map_err(|error| match (&error, &op.kind) {
-                // Who sends has gone on.
-                (Error::Mismatch { .. }, CollectiveKind::Receive { .. }) => Failure::Found(error),
-                _ => Failure::Known(error),
-            })?;
+            self.compare(&op.kind, call, number)?;
         }
         if call.count == 0 && op.kind != CollectiveKind::Barrier {
             return Ok(());
         }
-        let (driver, wait) =
-            (self.driver(), |what: &dyn fmt::Display, is_done: &mut dyn FnMut() -> Result<bool>| {
-                self.wait(what, is_done)
-            });
+        let wait =
+            |what: &dyn fmt::Display, is_done: &mut dyn FnMut() -> Result<bool>| self.wait(what, is_done);
         let mut task = Task {
             kind: &op.kind,
             units,
@@ -272,7 +271,7 @@ impl DeviceGroup {
             send: 0,
             recv: 0,
             stream: 0,
-            scratch: state.staging(driver)?.scratch.address,
+            scratch: state.staging()?.scratch.address,
             rank: self.group.rank,
             size: self.group.size(),
             wait: &wait,
@@ -287,11 +286,21 @@ impl DeviceGroup {
         }
     }
 
+    fn compare(&self, kind: &CollectiveKind, call: &Call, number: u64) -> Result<(), Failure> {
+        let what = format!("{}[{}]", call.dtype, call.count);
+        let compared = Description { kind, what, number }.compare(&*self.control);
+        compared.map_err(|error| match (&error, kind) {
+            // Who sends has gone on.
+            (Error::Mismatch { .. }, CollectiveKind::Receive { .. }) => Failure::Found(error),
+            _ => Failure::Known(error),
+        })
+    }
+
     /// On a stream of our own, with copies of what is in the host's memory.
     fn run_and_wait(&self, state: &mut State, call: &Call, task: &mut Task<'_>) -> Result<()> {
         let driver = self.driver();
         let staged = |place: Option<Place>| place.map_or(0, |p| p.staged_len().next_multiple_of(256));
-        let staging = state.staging(driver)?;
+        let staging = state.staging()?;
         let (base, offset) = (staging.reserve(staged(call.send) + staged(call.recv))?, staged(call.send));
         task.stream = staging.stream.handle;
         task.send = call.send.map_or(0, |place| place.address_or(base));
@@ -370,17 +379,16 @@ impl Collective for DeviceGroup {
 }
 
 impl State {
-    fn communicator(&mut self) -> Result<&mut Box<dyn Communicator>> {
-        let gone = || Error::Aborted { reason: "the group has failed".to_owned() };
-        self.communicator.as_mut().ok_or_else(gone)
+    fn gone() -> Error {
+        Error::Aborted { reason: "the group has failed".to_owned() }
     }
 
-    fn staging(&mut self, driver: &Arc<dyn Driver>) -> Result<&mut Staging> {
-        let staging = match self.staging.take() {
-            Some(staging) => staging,
-            None => Staging::new(driver)?,
-        };
-        Ok(self.staging.insert(staging))
+    fn communicator(&mut self) -> Result<&mut Box<dyn Communicator>> {
+        self.communicator.as_mut().ok_or_else(State::gone)
+    }
+
+    fn staging(&mut self) -> Result<&mut Staging> {
+        self.staging.as_mut().ok_or_else(State::gone)
     }
 
     /// The number of an operation, which it becomes the last one by.

@@ -3,6 +3,12 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 
+/// How long a wait keeps its core, and then offers it to others.
+const SPIN: Duration = Duration::from_micros(50);
+const YIELD: Duration = Duration::from_millis(2);
+/// Between looks, after that.
+const PAUSE: Duration = Duration::from_micros(200);
+
 /// Calls `is_done` until it is; between calls, `check` is told how long it has taken, and may end the wait.
 pub(crate) fn wait_until(
     is_done: &mut dyn FnMut() -> Result<bool>,
@@ -11,13 +17,13 @@ pub(crate) fn wait_until(
     let since = Instant::now();
     while !is_done()? {
         let waited = since.elapsed();
-        check(waited)?;
-        match waited {
-            // Most operations end here.
-            _ if waited < Duration::from_micros(50) => std::hint::spin_loop(),
-            _ if waited < Duration::from_millis(2) => thread::yield_now(),
-            _ => thread::sleep(Duration::from_micros(200)),
+        // Most operations end here.
+        if waited < SPIN {
+            std::hint::spin_loop();
+            continue;
         }
+        check(waited)?;
+        if waited < YIELD { thread::yield_now() } else { thread::sleep(PAUSE) }
     }
     Ok(())
 }

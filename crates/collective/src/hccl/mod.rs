@@ -39,7 +39,7 @@ pub struct HcclOptions {
 }
 
 /// A transport over HCCL. What ranks say to each other goes through a *control* world: how to find each other in HCCL,
-/// [`World::exchange`], who has aborted.
+/// [`World::exchange`], who has aborted. Copies are the same transport; the rank leaves when all are dropped.
 ///
 /// Operations on buffers and streams of AscendCL (see [`Buffer::device`](mslite_tensor::Buffer::device) and
 /// [`Stream::device`](mslite_tensor::Stream::device)) are enqueued and not waited for: who waits calls

@@ -352,7 +352,7 @@ pub(crate) fn dead_processes_are_noticed(make: Make) {
         eprintln!("error: {}", error.unwrap());
         return;
     }
-    let rendezvous = Rendezvous::unique(3);
+    let rendezvous = Rendezvous::unique();
     let spawn = |rank: usize| {
         Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "dead_processes_are_noticed", "--nocapture"])
