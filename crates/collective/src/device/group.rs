@@ -183,12 +183,14 @@ impl DeviceGroup {
 
     /// Tells the others, unless the control world knows more: it names the rank that is lost.
     fn tell(&self, error: Error) -> Error {
-        // Losses are what the control world has told.
-        if self.has_failed().is_some() || matches!(error, Error::PeerLost { .. }) {
+        if self.has_failed().is_some() {
             return error;
         }
-        if let (Error::Library { .. }, Some(cause)) = (&error, self.cause()) {
-            return cause;
+        let cause = if matches!(error, Error::Library { .. }) { self.cause() } else { None };
+        let error = cause.unwrap_or(error);
+        if matches!(error, Error::PeerLost { .. }) {
+            // The control world fails with that in an operation of its own, and so tells everybody.
+            return self.control.barrier().err().unwrap_or(error);
         }
         self.shared.control.abort(&error.to_string());
         error
