@@ -8,7 +8,10 @@ use std::path::PathBuf;
 
 use device::{PATIENCE, Rank, cases, standins};
 use mslite_collective::nccl::{Nccl, NcclOptions};
-use mslite_collective::{Error, Result, World};
+use mslite_collective::{
+    CollectiveExt, CollectiveKind, CollectiveOp, Error, Reduction, Result, WORLD_GROUP, World,
+};
+use mslite_tensor::{DType, Stream, Tensor};
 
 fn make(control: World, device: usize, compare: bool) -> Result<Rank> {
     let nccl = Nccl::new(control, &options(device, compare))?;
@@ -74,10 +77,14 @@ fn absent_devices_are_named() {
     assert_eq!(error.to_string(), text);
 }
 
+fn nccl_itself() -> Option<PathBuf> {
+    std::env::var_os("MSLITE_TEST_NCCL").map(PathBuf::from)
+}
+
 /// With NCCL itself, as far as that goes without a GPU: all functions are there, and its errors come through.
 #[test]
 fn nccl_itself_opens() {
-    let library = std::env::var_os("MSLITE_TEST_NCCL").map(PathBuf::from);
+    let library = nccl_itself();
     let nccl = match Nccl::new(alone(), &NcclOptions { library, ..options(255, false) }) {
         Ok(nccl) => nccl,
         Err(Error::Unsupported(reason)) => {
@@ -91,4 +98,34 @@ fn nccl_itself_opens() {
         assert!(error.to_string().starts_with("ncclCommInitRankConfig fails: "), "{error}");
         println!("as without a GPU: {error}");
     }
+}
+
+/// With NCCL itself and a GPU: one rank, whose every operation is a copy.
+#[test]
+fn a_gpu_at_hand_works() {
+    let options = NcclOptions { library: nccl_itself(), compare: true, ..NcclOptions::default() };
+    let nccl = match Nccl::new(alone(), &options) {
+        Ok(nccl) => nccl,
+        Err(reason) => return println!("skipped: {reason}"),
+    };
+    let world = World::over(nccl.clone()).unwrap();
+    let group = world.split("part", Some(0), 0).unwrap().unwrap();
+    let send = Tensor::from_vec(vec![1.5f32, -2.0, 8.25], &[3]).unwrap();
+    for group in [world.everybody(), group] {
+        for kind in ["all_gather", "all_to_all", "broadcast(root=0)", "gather(root=0)", "scatter(root=0)"]
+            .into_iter()
+            .chain(["all_reduce(mean)", "reduce(max, root=0)", "reduce_scatter(sum)"])
+        {
+            let mut recv = Tensor::zeros(DType::F32, &[3]).unwrap();
+            group.run(kind.parse().unwrap(), &send, &mut recv).unwrap();
+            assert_eq!(recv, send, "{kind}");
+        }
+        group.barrier().unwrap();
+    }
+    let (buffer, stream) = (nccl.buffer(DType::F32, &[3]).unwrap(), nccl.stream().unwrap());
+    buffer.write(&send).unwrap();
+    let op = CollectiveOp::new(CollectiveKind::AllReduce(Reduction::Prod), WORLD_GROUP);
+    world.everybody().enqueue(&op, &buffer, &buffer, &stream).unwrap();
+    stream.synchronize().unwrap();
+    assert_eq!(buffer.read().unwrap(), send);
 }

@@ -7,11 +7,7 @@ static VIOLATIONS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Notes that a call was wrong.
 pub(crate) fn violation(text: impl Into<String>) {
-    let text = text.into();
-    if std::env::var_os("MSLITE_STANDINS_ABORT").is_some() {
-        std::process::abort();
-    }
-    lock(&VIOLATIONS).push(text);
+    lock(&VIOLATIONS).push(text.into());
 }
 
 /// Something that goes wrong at one device.

@@ -45,7 +45,7 @@ impl Search<'_> {
                     let library = Box::leak(Box::new(library));
                     return Ok(Opened { library, name: candidate.display().to_string() });
                 }
-                Err(error) => tried.push(format!("{}: {}", candidate.display(), reason(&error))),
+                Err(error) => tried.push(reason(&error)),
             }
         }
         Err(Error::Unsupported(format!(
@@ -57,7 +57,7 @@ impl Search<'_> {
     }
 }
 
-/// The loader's own words.
+/// The loader's own words, which begin with the file.
 fn reason(error: &libloading::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
