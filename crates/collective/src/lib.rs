@@ -2,6 +2,10 @@
 
 mod collective;
 #[cfg(any(feature = "nccl", feature = "hccl"))]
+#[cfg_attr(
+    not(all(feature = "nccl", feature = "hccl")),
+    allow(dead_code, reason = "each library uses a part")
+)]
 mod device;
 mod env;
 mod error;
