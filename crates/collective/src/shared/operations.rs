@@ -63,6 +63,13 @@ impl Collective for SharedGroup {
         Ok(Some(RegisteredMemory::new(segment.span().part(0..len).into(), segment)))
     }
 
+    fn watch(&self, _: std::time::Duration) -> Result<()> {
+        let operation = String::new;
+        self.check_failures(&operation)?;
+        let others = self.group.ranks.iter().filter(|&&rank| rank != self.member.rank);
+        others.map(|&rank| self.member.check_alive(rank, &operation)).collect()
+    }
+
     fn abort(&self) {
         let reason = format!("it gave up group {:?}", self.group.name.as_str());
         self.failure().set(&super::member::lost(self.member.rank, &reason, String::new()), self.member.rank);
