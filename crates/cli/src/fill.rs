@@ -38,44 +38,46 @@ impl Fill {
             Error::new(ErrorKind::InvalidArgument, message)
         })?;
         let mut data = Data::zeros(input.dtype(), &dims)?;
-        if self != Fill::Zeros {
-            self.fill(&mut data)?;
-        }
+        let mut random = Random(if let Fill::Random(seed) = self { seed } else { 0 });
+        let is_whole = !(data.dtype().is_float() || data.dtype().is_complex());
+        let mut value = || match self {
+            Fill::Zeros => 0.0,
+            Fill::Ones => 1.0,
+            Fill::Random(_) if is_whole => random.unit().round(),
+            Fill::Random(_) => random.unit(),
+        };
+        set_values(&mut data, |_| value())?;
         Ok(data)
     }
+}
 
-    fn fill(self, data: &mut Data) -> Result<()> {
-        let mut random = Random(match self {
-            Fill::Random(seed) => seed,
-            _ => 0,
-        });
-        let mut unit = move || if matches!(self, Fill::Random(_)) { random.unit() } else { 1.0 };
-        macro_rules! fill {
-            ($ty:ty, $from:expr) => {{
-                let from: fn(f64) -> $ty = $from;
-                data.as_mut_slice::<$ty>()?.iter_mut().for_each(|x| *x = from(unit()));
-            }};
-        }
-        match data.dtype() {
-            DType::Bool => fill!(bool, |u| u >= 0.5),
-            DType::I8 => fill!(i8, |u| i8::from(u >= 0.5)),
-            DType::I16 => fill!(i16, |u| i16::from(u >= 0.5)),
-            DType::I32 => fill!(i32, |u| i32::from(u >= 0.5)),
-            DType::I64 => fill!(i64, |u| i64::from(u >= 0.5)),
-            DType::U8 => fill!(u8, |u| u8::from(u >= 0.5)),
-            DType::U16 => fill!(u16, |u| u16::from(u >= 0.5)),
-            DType::U32 => fill!(u32, |u| u32::from(u >= 0.5)),
-            DType::U64 => fill!(u64, |u| u64::from(u >= 0.5)),
-            DType::F16 => fill!(f16, f16::from_f64),
-            DType::BF16 => fill!(bf16, bf16::from_f64),
-            DType::F32 => fill!(f32, |u| u as f32),
-            DType::F64 => fill!(f64, |u| u),
-            DType::C64 => fill!(Complex<f32>, |u| Complex::new(u as f32, 0.0)),
-            DType::C128 => fill!(Complex<f64>, |u| Complex::new(u, 0.0)),
-            other => return Err(Error::new(ErrorKind::Unsupported, format!("{other} cannot be filled"))),
-        }
-        Ok(())
+/// Sets each element to a value; integers wrap, and take whole values.
+pub(crate) fn set_values(data: &mut Data, mut value: impl FnMut(usize) -> f64) -> Result<()> {
+    macro_rules! set {
+        ($ty:ty, $from:expr) => {{
+            let from: fn(f64) -> $ty = $from;
+            data.as_mut_slice::<$ty>()?.iter_mut().enumerate().for_each(|(i, x)| *x = from(value(i)));
+        }};
     }
+    match data.dtype() {
+        DType::Bool => set!(bool, |v| v != 0.0),
+        DType::I8 => set!(i8, |v| v as i64 as i8),
+        DType::I16 => set!(i16, |v| v as i64 as i16),
+        DType::I32 => set!(i32, |v| v as i64 as i32),
+        DType::I64 => set!(i64, |v| v as i64),
+        DType::U8 => set!(u8, |v| v as i64 as u8),
+        DType::U16 => set!(u16, |v| v as i64 as u16),
+        DType::U32 => set!(u32, |v| v as i64 as u32),
+        DType::U64 => set!(u64, |v| v as u64),
+        DType::F16 => set!(f16, f16::from_f64),
+        DType::BF16 => set!(bf16, bf16::from_f64),
+        DType::F32 => set!(f32, |v| v as f32),
+        DType::F64 => set!(f64, |v| v),
+        DType::C64 => set!(Complex<f32>, |v| Complex::new(v as f32, 0.0)),
+        DType::C128 => set!(Complex<f64>, |v| Complex::new(v, 0.0)),
+        other => return Err(Error::new(ErrorKind::Unsupported, format!("{other} cannot be filled"))),
+    }
+    Ok(())
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): the same numbers on every rank and machine.

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
 
 mod check;
+mod bench;
 mod convert;
 mod diff;
 mod fill;
@@ -10,6 +11,7 @@ mod launch;
 mod opt;
 mod output;
 mod rank_table;
+mod plot;
 mod report;
 mod run;
 mod table;
@@ -44,6 +46,8 @@ enum Command {
     RankTable(rank_table::RankTableArgs),
     #[command(about = "Start any program as N ranks")]
     Launch(launch::LaunchArgs),
+    #[command(about = "Measure how fast this machine does what models need")]
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(args),
         Command::RankTable(args) => rank_table::rank_table(args),
         Command::Launch(args) => launch::launch(args),
+        Command::Bench(args) => bench::bench(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {}: {error}", error.kind());

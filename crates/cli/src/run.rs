@@ -115,10 +115,15 @@ fn parse_timeout(text: &str) -> Result<f64, String> {
 
 /// This command without --ranks, for the processes of the ranks.
 fn own_command() -> Result<Vec<OsString>> {
-    let program = std::env::current_exe().map_err(|error| {
+    let program = own_program()?.into_os_string();
+    Ok(std::iter::once(program).chain(without_ranks(std::env::args_os().skip(1))).collect())
+}
+
+/// This program, to start it again.
+pub(crate) fn own_program() -> Result<PathBuf> {
+    std::env::current_exe().map_err(|error| {
         Error::new(ErrorKind::Internal, "cannot find this program to start it again").caused_by(error)
-    })?;
-    Ok(std::iter::once(program.into_os_string()).chain(without_ranks(std::env::args_os().skip(1))).collect())
+    })
 }
 
 fn without_ranks(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {

@@ -1,0 +1,27 @@
+//! `mslite bench`: how fast this machine does what models need.
+
+mod collective;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use mslite::Result;
+
+/// Measures how fast this machine does what models need.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    #[command(about = "Time and bandwidth of collectives, by size")]
+    Collective(collective::CollectiveArgs),
+}
+
+pub(crate) fn bench(args: &BenchArgs) -> Result<ExitCode> {
+    match &args.what {
+        What::Collective(args) => collective::collective(args),
+    }
+}

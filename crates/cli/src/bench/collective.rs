@@ -1,0 +1,245 @@
+//! `mslite bench collective`.
+
+mod implementation;
+mod operation;
+mod rank;
+mod report;
+mod row;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use mslite::{DType, Error, ErrorKind, Result, World};
+use mslite_collective::{JoinOptions, Reduction};
+
+use self::implementation::{Implementation, Peer};
+use self::operation::{Case, Operation};
+use self::rank::Effort;
+use self::report::Quantity;
+use self::row::Row;
+use crate::output::{print, print_styled, write};
+use crate::run::MAX_RANKS;
+
+/// What our own implementation is called.
+const OWN_NAME: &str = "mslite";
+
+/// Measures collectives: time and bandwidth by operation, size and number of ranks.
+///
+/// Ranks are processes, which it starts; where a launcher (`mslite launch`, mpirun, srun, torchrun, msrun) has
+/// started it as one rank, it measures that job, and rank 0 prints. Sizes are those of the larger buffer of a rank, as
+/// nccl-tests count them: what AllGather receives, what ReduceScatter sends.
+///
+/// A batch repeats an operation; its time counts until the last rank is through. min, avg, median and max are over
+/// the ranks, and of each the median over all batches is printed. algbw is size / max; busbw is algbw times
+/// 2(n-1)/n for AllReduce, (n-1)/n for gathering, scattering and all to all, and 1 for the others.
+///
+/// With --peer another program stands beside: in each round its command is run by `sh`, and it prints JSON lines such as
+///   {"op": "allreduce", "ranks": 2, "bytes": 8, "us": 0.5}
+/// Its command may contain {ranks}, {ops}, {sizes}, {min}, {max}, {dtype}, {reduction}, {batches} and {time}.
+///
+/// Examples:
+///   mslite bench collective --ranks 2,4 --sizes 8,4K,64K,1M,16M --check
+///   mslite bench collective --ops all_reduce,all_gather --json
+///   mslite bench collective --peer 'openmpi=mpirun -n {ranks} ./peer {ops} {sizes}' --svg times.svg
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct CollectiveArgs {
+    /// Operations: all_reduce, all_gather, reduce_scatter, broadcast, reduce, gather, scatter, all_to_all, ping_pong,
+    /// barrier
+    #[arg(long, value_name = "OP,...", value_delimiter = ',', default_value = "all_reduce")]
+    ops: Vec<Operation>,
+    /// Numbers of ranks [default: 2]
+    #[arg(long, short = 'n', value_name = "N,...", value_delimiter = ',',
+        value_parser = clap::value_parser!(u16).range(1..=MAX_RANKS))]
+    ranks: Vec<u16>,
+    /// Sizes in bytes, such as 8,4K,1M
+    #[arg(long, value_name = "SIZE,...", value_delimiter = ',', value_parser = parse_size,
+        conflicts_with_all = ["min", "max", "factor"])]
+    sizes: Vec<usize>,
+    /// Without --sizes: the smallest
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "4")]
+    min: usize,
+    /// Without --sizes: the largest
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64M")]
+    max: usize,
+    /// Without --sizes: what one is multiplied by to get the next
+    #[arg(long, value_name = "F", default_value_t = 4, value_parser = clap::value_parser!(u32).range(2..))]
+    factor: u32,
+    /// Element type
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    dtype: DType,
+    /// How contributions are combined: sum, max, min, prod, mean
+    #[arg(long, value_name = "HOW", default_value = "sum")]
+    reduction: Reduction,
+    /// Ranks are threads of this process
+    #[arg(long)]
+    threads: bool,
+    /// Compare results with what they must be; wrong ones are counted, and make the exit code 1
+    #[arg(long)]
+    check: bool,
+    /// Rounds; each runs every implementation with all operations and sizes
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Batches of an operation and size in each round
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    batches: u32,
+    /// Milliseconds that a batch takes, about
+    #[arg(long, value_name = "MS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    time: u32,
+    /// Another program to measure in the same rounds; several times for several
+    #[arg(long, value_name = "NAME=COMMAND")]
+    peer: Vec<Peer>,
+    /// Print a JSON object for each operation, size, number of ranks and implementation, on a line of its own
+    #[arg(long)]
+    json: bool,
+    /// Also draw a plot with logarithmic axes
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// What the plot shows by size
+    #[arg(long, value_name = "WHAT", default_value = "time", requires = "svg")]
+    plot: Quantity,
+}
+
+pub(crate) fn collective(args: &CollectiveArgs) -> Result<ExitCode> {
+    match JoinOptions::from_env()? {
+        Some(options) => measure_job(args, &options),
+        None => measure_all(args),
+    }
+}
+
+/// Measures the job that this process is a rank of.
+fn measure_job(args: &CollectiveArgs, options: &JoinOptions) -> Result<ExitCode> {
+    if !args.ranks.is_empty() || args.threads || !args.peer.is_empty() {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!(
+                "a launcher has started this as one of {} ranks: --ranks, --threads and --peer have no place",
+                options.size
+            ),
+        ));
+    }
+    args.check(options.size)?;
+    let world = World::join(options)?;
+    let measured =
+        rank::measure(&world, &args.cases(options.size), &args.effort(args.rounds as usize), OWN_NAME);
+    let rows = measured.inspect_err(|error| world.abort(error.message()))?;
+    if options.rank == 0 { finish(args, &rows) } else { Ok(exit_code(&rows)) }
+}
+
+/// Measures all implementations with all numbers of ranks, in rounds.
+fn measure_all(args: &CollectiveArgs) -> Result<ExitCode> {
+    let own = if args.threads { Implementation::Threads } else { Implementation::Processes };
+    let peers = args.peer.iter().cloned().map(Implementation::Peer);
+    let mut implementations: Vec<Implementation> = std::iter::once(own).chain(peers).collect();
+    let ranks = if args.ranks.is_empty() { &[2][..] } else { &args.ranks };
+    ranks.iter().try_for_each(|&ranks| args.check(usize::from(ranks)))?;
+    let mut rows = Vec::new();
+    for _ in 0..args.rounds {
+        for &ranks in ranks {
+            for implementation in &implementations {
+                match implementation.round(args, usize::from(ranks)) {
+                    Ok(measured) => add(&mut rows, measured),
+                    Err(error) if implementation.is_peer() => eprintln!("warning: {ranks} ranks: {error}"),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        // Nobody always runs after the same one.
+        implementations.rotate_left(1);
+    }
+    finish(args, &in_order(args, rows))
+}
+
+fn add(rows: &mut Vec<Row>, measured: Vec<Row>) {
+    for row in measured {
+        let is_it = |there: &&mut Row| there.is_same_case(&row) && there.implementation == row.implementation;
+        match rows.iter_mut().find(is_it) {
+            Some(there) => there.merge(row),
+            None => rows.push(row),
+        }
+    }
+}
+
+/// Rows by operation and number of ranks as they were asked for, size, and implementation with ours first; what nobody
+/// asked for is left out.
+fn in_order(args: &CollectiveArgs, mut rows: Vec<Row>) -> Vec<Row> {
+    let place = |row: &Row| {
+        let operation = args.ops.iter().position(|op| *op == row.operation);
+        let is_peer = row.implementation != OWN_NAME;
+        (operation, row.ranks, row.bytes, is_peer)
+    };
+    rows.sort_by_key(place);
+    for row in &mut rows {
+        let cases = args.cases(row.ranks);
+        row.case =
+            cases.into_iter().find(|case| (case.operation, case.bytes()) == (row.operation, row.bytes));
+    }
+    rows.retain(|row| row.case.is_some());
+    rows
+}
+
+fn finish(args: &CollectiveArgs, rows: &[Row]) -> Result<ExitCode> {
+    if args.json {
+        print(&rows.iter().map(|row| row.as_json().to_string() + "\n").collect::<String>())?;
+    } else {
+        print_styled(&report::as_text(rows, if args.threads { "threads" } else { "processes" }))?;
+    }
+    if let Some(path) = &args.svg {
+        write(path, report::as_svg(rows, args.plot).as_bytes())?;
+    }
+    Ok(exit_code(rows))
+}
+
+fn exit_code(rows: &[Row]) -> ExitCode {
+    let is_wrong = rows.iter().any(|row| row.wrong.is_some_and(|wrong| wrong > 0));
+    if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+impl CollectiveArgs {
+    fn sizes(&self) -> Vec<usize> {
+        if !self.sizes.is_empty() {
+            return self.sizes.clone();
+        }
+        let next = |size: &usize| size.checked_mul(self.factor as usize);
+        std::iter::successors(Some(self.min), next).take_while(|&size| size <= self.max).collect()
+    }
+
+    /// What is measured with so many ranks.
+    fn cases(&self, ranks: usize) -> Vec<Case> {
+        Case::all(&self.ops, &self.sizes(), ranks, self.dtype, self.reduction)
+    }
+
+    fn check(&self, ranks: usize) -> Result<()> {
+        match self.cases(ranks).is_empty() {
+            true => Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "nothing to measure with {ranks} ranks: a size must have an element of {} for each, and ping_pong takes 2",
+                    self.dtype
+                ),
+            )),
+            false => Ok(()),
+        }
+    }
+
+    fn effort(&self, rounds: usize) -> Effort {
+        let batch = Duration::from_millis(self.time.into());
+        Effort { rounds, batches: self.batches as usize, batch, check: self.check }
+    }
+}
+
+/// Reads `8`, `4K`, `1M` or `1MiB`.
+fn parse_size(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        _ => return Err("it is no size such as 8, 4K, 1M or 1G".to_owned()),
+    };
+    let bytes: Option<usize> = digits.parse().ok().and_then(|number: usize| number.checked_mul(1 << shift));
+    bytes.filter(|&bytes| bytes > 0).ok_or_else(|| "it is no size such as 8, 4K, 1M or 1G".to_owned())
+}

@@ -1,0 +1,157 @@
+//! Who is measured: ranks of this program, and other programs.
+
+use std::ffi::OsString;
+use std::process::{Command, Stdio};
+use std::str::FromStr;
+
+use mslite::{Error, ErrorKind, Result, World};
+use mslite_collective::JoinOptions;
+use serde_json::Value;
+
+use super::operation::Case;
+use super::rank::{Effort, measure};
+use super::row::Row;
+use super::{CollectiveArgs, OWN_NAME};
+use crate::run::own_program;
+
+/// What runs the operations.
+#[derive(Debug, Clone)]
+pub(super) enum Implementation {
+    Processes,
+    Threads,
+    Peer(Peer),
+}
+
+/// A program that prints lines such as ours.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    name: String,
+    command: String,
+}
+
+impl FromStr for Peer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, command)) if !name.is_empty() && name != OWN_NAME && !command.is_empty() => {
+                Ok(Peer { name: name.to_owned(), command: command.to_owned() })
+            }
+            _ => Err(format!("it is no NAME=COMMAND with a name other than {OWN_NAME}")),
+        }
+    }
+}
+
+impl Implementation {
+    /// Measures one round of all cases with so many ranks.
+    pub(super) fn round(&self, args: &CollectiveArgs, ranks: usize) -> Result<Vec<Row>> {
+        match self {
+            Implementation::Processes => read_rows(&mut own_ranks(args, ranks)?, OWN_NAME),
+            Implementation::Threads => on_threads(&args.cases(ranks), &args.effort(1), ranks),
+            Implementation::Peer(peer) => {
+                let mut command = Command::new("sh");
+                command.arg("-c").arg(args.fill_in(&peer.command, ranks));
+                read_rows(&mut command, &peer.name)
+            }
+        }
+    }
+
+    /// Whether a failure is no reason to stop.
+    pub(super) fn is_peer(&self) -> bool {
+        matches!(self, Implementation::Peer(_))
+    }
+}
+
+fn own_ranks(args: &CollectiveArgs, ranks: usize) -> Result<Command> {
+    let program = own_program()?;
+    let mut command = Command::new(&program);
+    command.args(["launch", "--unmarked", "--ranks"]).arg(ranks.to_string()).arg("--").arg(&program);
+    command.args(["bench", "collective", "--json", "--rounds", "1"]).args(args.of_a_rank());
+    Ok(command)
+}
+
+fn on_threads(cases: &[Case], effort: &Effort, ranks: usize) -> Result<Vec<Row>> {
+    let worlds = World::threads(ranks, JoinOptions::DEFAULT_TIMEOUT)?;
+    std::thread::scope(|scope| {
+        let start = |world: World| {
+            scope.spawn(move || {
+                measure(&world, cases, effort, OWN_NAME).inspect_err(|error| world.abort(error.message()))
+            })
+        };
+        let threads: Vec<_> = worlds.into_iter().map(start).collect();
+        let panicked = |_| Err(Error::new(ErrorKind::Internal, "a rank panicked"));
+        let mut results = threads.into_iter().map(|thread| thread.join().unwrap_or_else(panicked));
+        let first = results.next().unwrap_or_else(|| Ok(Vec::new()));
+        results.fold(first, |first, other| other.and(first))
+    })
+}
+
+/// Runs a command, and reads the lines of its output that are JSON.
+fn read_rows(command: &mut Command, name: &str) -> Result<Vec<Row>> {
+    let failed = |what: String| Error::new(ErrorKind::Internal, format!("{name}: {what}"));
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| failed("its command does not start".to_owned()).caused_by(error))?;
+    if !output.status.success() {
+        return Err(failed(format!("its command has ended with {}", output.status)));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines = text.lines().filter(|line| line.starts_with('{'));
+    lines
+        .map(|line| {
+            let value: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+            Row::from_json(&value, name)
+        })
+        .collect::<Result<_, String>>()
+        .map_err(|error| failed(format!("cannot read what it prints: {error}")))
+}
+
+impl CollectiveArgs {
+    /// What a rank of ours is told, besides the number of rounds.
+    fn of_a_rank(&self) -> Vec<OsString> {
+        let mut flags: Vec<OsString> = Vec::new();
+        for (flag, value) in [
+            ("--ops", self.list_of_operations()),
+            ("--sizes", self.list_of_sizes()),
+            ("--dtype", self.dtype.name().to_owned()),
+            ("--reduction", self.reduction.name().to_owned()),
+            ("--batches", self.batches.to_string()),
+            ("--time", self.time.to_string()),
+        ] {
+            flags.extend([flag.into(), value.into()]);
+        }
+        if self.check {
+            flags.push("--check".into());
+        }
+        flags
+    }
+
+    /// A peer's command with what it is to measure.
+    fn fill_in(&self, command: &str, ranks: usize) -> String {
+        let sizes = self.sizes();
+        let end = |size: Option<&usize>| size.copied().unwrap_or_default().to_string();
+        [
+            ("{ranks}", ranks.to_string()),
+            ("{ops}", self.list_of_operations()),
+            ("{sizes}", self.list_of_sizes()),
+            ("{min}", end(sizes.iter().min())),
+            ("{max}", end(sizes.iter().max())),
+            ("{dtype}", self.dtype.name().to_owned()),
+            ("{reduction}", self.reduction.name().to_owned()),
+            ("{batches}", self.batches.to_string()),
+            ("{time}", self.time.to_string()),
+        ]
+        .iter()
+        .fold(command.to_owned(), |command, (mark, value)| command.replace(mark, value))
+    }
+
+    fn list_of_operations(&self) -> String {
+        self.ops.iter().map(|op| op.name()).collect::<Vec<_>>().join(",")
+    }
+
+    fn list_of_sizes(&self) -> String {
+        self.sizes().iter().map(usize::to_string).collect::<Vec<_>>().join(",")
+    }
+}

@@ -1,0 +1,256 @@
+//! What one rank does to measure.
+
+use std::time::{Duration, Instant};
+
+use mslite::{DType, Error, ErrorKind, Result};
+use mslite_collective::{Collective, CollectiveExt, CollectiveOp, Reduction, World};
+use mslite_tensor::{HostBuffer, HostStream, Tensor};
+
+use super::operation::{Case, Operation, ROOT};
+use super::row::{Row, Sample};
+use crate::fill::set_values;
+
+/// Most repetitions of an operation in a batch.
+const MAX_ITERATIONS: usize = 1_000_000;
+
+/// How much is measured.
+#[derive(Debug, Clone)]
+pub(super) struct Effort {
+    pub(super) rounds: usize,
+    /// In each round, for each case.
+    pub(super) batches: usize,
+    /// How long a batch takes, about.
+    pub(super) batch: Duration,
+    /// Whether results are compared with what they must be.
+    pub(super) check: bool,
+}
+
+/// Measures all cases at this rank, in rounds; every rank gets the rows of all.
+pub(super) fn measure(world: &World, cases: &[Case], effort: &Effort, name: &str) -> Result<Vec<Row>> {
+    let mut rows: Vec<Row> = Vec::new();
+    for _ in 0..effort.rounds {
+        for (i, case) in cases.iter().enumerate() {
+            let known = rows.get(i).and_then(|row| row.iterations);
+            let row = measure_case(world, case, effort, name, known)?;
+            match rows.get_mut(i) {
+                Some(there) => there.merge(row),
+                None => rows.push(row),
+            }
+        }
+    }
+    Ok(rows)
+}
+
+fn measure_case(
+    world: &World,
+    case: &Case,
+    effort: &Effort,
+    name: &str,
+    iterations: Option<usize>,
+) -> Result<Row> {
+    let run = Run::new(world, case)?;
+    run.batch(1)?;
+    let iterations = match iterations {
+        Some(iterations) => iterations,
+        None => run.calibrate(effort.batch)?,
+    };
+    let samples = (0..effort.batches).map(|_| run.sample(iterations)).collect::<Result<Vec<_>>>()?;
+    let wrong = if effort.check { Some(run.wrong()?) } else { None };
+    Ok(Row { iterations: Some(iterations), wrong, ..Row::new(name, case, samples) })
+}
+
+/// A case at one rank, with its buffers.
+struct Run<'a> {
+    world: &'a World,
+    case: &'a Case,
+    steps: Vec<CollectiveOp>,
+    recv_tensor: Tensor,
+    send: HostBuffer,
+    recv: HostBuffer,
+    /// Owns what `send` shows.
+    _send_tensor: Tensor,
+}
+
+impl<'a> Run<'a> {
+    fn new(world: &'a World, case: &'a Case) -> Result<Self> {
+        let everybody = world.everybody();
+        let group = &everybody.group().name;
+        let steps = case.operation.steps(world.rank(), case.reduction).into_iter();
+        let steps: Vec<CollectiveOp> = steps.map(|kind| CollectiveOp::new(kind, group.clone())).collect();
+        if let Some(step) = steps.iter().find(|step| !everybody.supports(step)) {
+            return Err(Error::new(ErrorKind::Unsupported, format!("{step} is not there")));
+        }
+        let (send, recv) = case.elements();
+        let mut send_tensor = Tensor::zeros(case.dtype, &[send])?;
+        let mut recv_tensor = Tensor::zeros(case.dtype, &[recv])?;
+        set_values(&mut send_tensor, |i| contribution(case, world.rank(), i))?;
+        let (send, recv) = (HostBuffer::reading(&send_tensor), HostBuffer::writing(&mut recv_tensor)?);
+        Ok(Run { world, case, steps, recv_tensor, send, recv, _send_tensor: send_tensor })
+    }
+
+    /// Seconds that one operation takes at each rank, when it is repeated so often.
+    fn batch(&self, iterations: usize) -> Result<Vec<f64>> {
+        let group = self.world.everybody();
+        group.barrier()?;
+        let start = Instant::now();
+        self.repeat(&*group, iterations)?;
+        let seconds = start.elapsed().as_secs_f64() / iterations as f64 / self.case.operation.per_round();
+        let seconds = exchange(self.world, seconds)?;
+        Ok(seconds[..self.case.operation.participants(self.world.size())].to_vec())
+    }
+
+    fn repeat(&self, group: &dyn Collective, iterations: usize) -> Result<()> {
+        for _ in 0..iterations {
+            for step in &self.steps {
+                group.enqueue(step, &self.send, &self.recv, &HostStream)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How often to repeat the operation so that a batch takes about this long; the same at all ranks.
+    fn calibrate(&self, batch: Duration) -> Result<usize> {
+        let mut iterations = 1;
+        loop {
+            let longest = self.batch(iterations)?.into_iter().fold(1e-9, f64::max);
+            let fitting = ((batch.as_secs_f64() / longest) as usize).clamp(1, MAX_ITERATIONS);
+            if fitting <= 2 * iterations {
+                return Ok(fitting);
+            }
+            iterations = fitting.min(8 * iterations);
+        }
+    }
+
+    fn sample(&self, iterations: usize) -> Result<Sample> {
+        Ok(Sample::of(self.batch(iterations)?.into_iter().map(|seconds| seconds * 1e6).collect()))
+    }
+
+    /// How many elements of all ranks are not what they must be.
+    fn wrong(&self) -> Result<usize> {
+        let here = self.wrong_here()?;
+        Ok(exchange(self.world, here as f64)?.into_iter().sum::<f64>() as usize)
+    }
+
+    fn wrong_here(&self) -> Result<usize> {
+        let rank = self.world.rank();
+        if !is_written(self.case, rank) {
+            return Ok(0);
+        }
+        let mut expected = Tensor::zeros(self.case.dtype, self.recv_tensor.dims())?;
+        set_values(&mut expected, |i| result(self.case, rank, i))?;
+        let size = self.case.dtype.size();
+        let pairs = self.recv_tensor.bytes().chunks(size).zip(expected.bytes().chunks(size));
+        Ok(pairs.filter(|(actual, expected)| actual != expected).count())
+    }
+}
+
+/// Everybody's number, by rank.
+fn exchange(world: &World, number: f64) -> Result<Vec<f64>> {
+    let all = world.exchange(&number.to_ne_bytes())?;
+    Ok(all.into_iter().filter_map(|bytes| Some(f64::from_ne_bytes(bytes.try_into().ok()?))).collect())
+}
+
+/// Element `i` of what a rank sends: whole numbers above 0, so small that reductions are exact.
+fn contribution(case: &Case, rank: usize, i: usize) -> f64 {
+    let mixed = (rank as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        ^ (i as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (mixed ^ (mixed >> 31)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 33;
+    match (case.dtype, case.operation.reduces()) {
+        (DType::Bool, _) => (number % 2) as f64,
+        (_, true) => (1 + number % 2) as f64,
+        (_, false) => (1 + number % 100) as f64,
+    }
+}
+
+/// Whether a rank receives anything.
+fn is_written(case: &Case, rank: usize) -> bool {
+    match case.operation {
+        Operation::Reduce | Operation::Gather => rank == ROOT,
+        Operation::PingPong => rank < 2,
+        _ => true,
+    }
+}
+
+/// Element `i` of what a rank receives.
+fn result(case: &Case, rank: usize, i: usize) -> f64 {
+    let (block, own) = (i / case.block, rank * case.block);
+    match case.operation {
+        Operation::AllReduce | Operation::Reduce => reduced(case, i),
+        Operation::ReduceScatter => reduced(case, own + i),
+        Operation::AllGather | Operation::Gather => contribution(case, block, i % case.block),
+        Operation::Broadcast => contribution(case, ROOT, i),
+        Operation::Scatter => contribution(case, ROOT, own + i),
+        Operation::AllToAll => contribution(case, block, own + i % case.block),
+        Operation::PingPong => contribution(case, 1 - rank, i),
+        Operation::Barrier => 0.0,
+    }
+}
+
+fn reduced(case: &Case, i: usize) -> f64 {
+    let combine: fn(f64, f64) -> f64 = match case.reduction {
+        Reduction::Max => f64::max,
+        Reduction::Min => f64::min,
+        Reduction::Prod => |a, b| a * b,
+        _ => |a, b| a + b,
+    };
+    let all = (0..case.ranks).map(|rank| contribution(case, rank, i)).reduce(combine).unwrap_or_default();
+    if case.reduction == Reduction::Mean { all / case.ranks as f64 } else { all }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EFFORT: Effort = Effort { rounds: 2, batches: 3, batch: Duration::from_micros(200), check: true };
+
+    fn on_threads(ranks: usize, cases: &[Case]) -> Vec<Vec<Row>> {
+        let worlds = World::threads(ranks, Duration::from_secs(60)).unwrap();
+        std::thread::scope(|scope| {
+            let run = |world: World| scope.spawn(move || measure(&world, cases, &EFFORT, "x").unwrap());
+            let threads: Vec<_> = worlds.into_iter().map(run).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn every_operation_is_measured_and_right() {
+        let operations = [
+            Operation::AllReduce,
+            Operation::AllGather,
+            Operation::ReduceScatter,
+            Operation::Broadcast,
+            Operation::Reduce,
+            Operation::Gather,
+            Operation::Scatter,
+            Operation::AllToAll,
+            Operation::PingPong,
+            Operation::Barrier,
+        ];
+        for (ranks, dtype, reduction) in [
+            (1, DType::F32, Reduction::Sum),
+            (2, DType::F16, Reduction::Mean),
+            (3, DType::I8, Reduction::Prod),
+            (3, DType::Bool, Reduction::Max),
+            (2, DType::C64, Reduction::Sum),
+        ] {
+            let cases = Case::all(&operations, &[400], ranks, dtype, reduction);
+            for rows in on_threads(ranks, &cases) {
+                assert_eq!(rows.len(), operations.len() - usize::from(ranks == 1));
+                for row in rows {
+                    assert_eq!((row.wrong, row.samples.len()), (Some(0), 6), "{row:?}");
+                    assert!(row.samples.iter().all(|s| s.min > 0.0 && s.min <= s.max), "{row:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_counts_as_wrong() {
+        let case = Case::all(&[Operation::AllReduce], &[40], 1, DType::F32, Reduction::Sum)[0];
+        let world = World::threads(1, Duration::from_secs(60)).unwrap().remove(0);
+        let run = Run::new(&world, &case).unwrap();
+        assert_eq!(run.wrong().unwrap(), 10);
+        run.batch(1).unwrap();
+        assert_eq!(run.wrong().unwrap(), 0);
+    }
+}
