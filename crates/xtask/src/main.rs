@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
 
+mod bench_collective;
 mod npz;
+mod programs;
 mod run_distributed;
 mod test;
 mod tidy;
@@ -25,6 +27,8 @@ struct Cli {
 enum Command {
     /// Build `mslite` in release and run a sliced model; without --model, a shipped example and its checks.
     RunDistributed(run_distributed::Args),
+    /// Build `mslite` in release and measure its collectives, with the MPIs and gloo of this machine beside them.
+    BenchCollective(bench_collective::Args),
     /// Format, lints, tidy, tests, documentation and the shipped examples: all that must hold.
     Test,
     /// Check what compiler and clippy cannot: floors, sizes, documents, paths.
@@ -48,6 +52,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     match &cli.command {
         Command::RunDistributed(args) => run_distributed::run(&workspace, args),
+        Command::BenchCollective(args) => bench_collective::run(&workspace, args),
         Command::Test => test::run(&workspace),
         Command::Tidy(args) => tidy::run(&workspace, args),
     }

@@ -7,7 +7,8 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use crate::Result;
 use crate::npz::{self, Array, Tolerance};
-use crate::workspace::{Workspace, cargo};
+use crate::programs::{build_mslite, exit_code, status};
+use crate::workspace::Workspace;
 
 /// Where the shipped examples are, one folder per number of ranks.
 const EXAMPLES: &str = "crates/examples/models";
@@ -33,7 +34,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         Some(_) => None,
         None => Some(Example::find(workspace, args.ranks)?),
     };
-    let mslite = build(workspace)?;
+    let mslite = build_mslite(workspace)?;
     let Some(example) = example else {
         let model = args.model.as_deref().unwrap_or_default();
         return Ok(exit_code(run_ranks(&mslite, model, args)?));
@@ -142,17 +143,6 @@ fn shipped_ranks(folders: impl Iterator<Item = String>) -> Vec<usize> {
     ranks
 }
 
-fn build(workspace: &Workspace) -> Result<PathBuf> {
-    eprintln!("building mslite (release)");
-    let mut command = cargo();
-    command.args(["build", "--release", "--quiet", "--package", "mslite-cli", "--target-dir"]);
-    let status = status(command.arg(&workspace.target).current_dir(&workspace.root))?;
-    if !status.success() {
-        return Err("mslite does not build".to_owned());
-    }
-    Ok(workspace.target.join("release").join(format!("mslite{}", std::env::consts::EXE_SUFFIX)))
-}
-
 fn run_ranks(mslite: &Path, model: &str, args: &Args) -> Result<ExitStatus> {
     status(&mut ranks_command(mslite, model, args))
 }
@@ -167,19 +157,9 @@ fn ranks_command(mslite: &Path, model: &str, args: &Args) -> Command {
     command
 }
 
-fn status(command: &mut Command) -> Result<ExitStatus> {
-    command.status().map_err(|e| format!("{} does not start: {e}", command.get_program().display()))
-}
-
 fn run_quietly(command: &mut Command) -> Result<()> {
     let status = status(command.stdout(Stdio::null()))?;
     if status.success() { Ok(()) } else { Err(format!("{command:?} failed: {status}")) }
-}
-
-/// The code of a child as our own; 1 when a signal ended it.
-fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    code.map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 #[cfg(test)]
