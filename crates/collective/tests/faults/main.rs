@@ -1,0 +1,251 @@
+//! Faults injected into random jobs: whatever befalls a rank, every other one ends with an error that names it, and
+//! nothing stays behind.
+//!
+//! `MSLITE_FAULTS` sets the number of jobs, `MSLITE_FAULT_SEED` what they are. This program runs itself as the ranks.
+#![allow(clippy::print_stdout, reason = "ranks talk to their parent, and the parent prints a table")]
+
+mod file_systems;
+mod plan;
+mod rank;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::ops::Range;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mslite_collective::Rendezvous;
+use rustix::process::{Pid, Signal, kill_process};
+
+use plan::{Fault, Plan, TIMEOUT};
+use rank::time_of;
+
+const JOB: &str = "COLLECTIVE_FAULT_JOB";
+
+/// Jobs unless the environment says otherwise.
+const JOBS: u64 = 12;
+
+/// When a job hangs, however slow the machine.
+const HANG: Duration = Duration::from_secs(60);
+
+/// How much later than the timeout an error may come, where that is looked at.
+const LATE: Duration = Duration::from_secs(1);
+
+/// Not a test by itself: what a rank does.
+#[test]
+fn a_rank() {
+    let Ok(job) = std::env::var(JOB) else { return };
+    let (seed, number) = job.split_once(' ').unwrap();
+    rank::run(&Plan::draw(seed.parse().unwrap(), number.parse().unwrap()));
+}
+
+#[test]
+fn whatever_befalls_a_rank_the_others_end_with_its_name() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let seed = number("MSLITE_FAULT_SEED").unwrap_or(5);
+    let jobs = number("MSLITE_FAULTS");
+    println!("MSLITE_FAULT_SEED={seed}");
+    let mut tally = Tally::default();
+    for number in 0..jobs.unwrap_or(JOBS) {
+        let plan = Plan::draw(seed, number);
+        match Job::start(&plan).end() {
+            Ok(times) => tally.add(plan.fault, &times),
+            Err(reason) => tally.failures.push(format!("{plan:?}: {reason}")),
+        }
+    }
+    println!("{}", tally.table());
+    assert!(
+        tally.failures.is_empty(),
+        "{} jobs failed:\n{}",
+        tally.failures.len(),
+        tally.failures.join("\n")
+    );
+    // A machine that does other things, too, may take any time; who asks for many jobs wants to know.
+    assert!(jobs.is_none() || tally.late() == 0, "{} errors came too late", tally.late());
+}
+
+/// The processes of a job, killed when it is dropped.
+struct Job<'a> {
+    plan: &'a Plan,
+    started: Instant,
+    ranks: Vec<Child>,
+    rendezvous: Rendezvous,
+    _folder: tempfile::TempDir,
+}
+
+impl<'a> Job<'a> {
+    fn start(plan: &'a Plan) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let rendezvous =
+            if plan.is_in_memory { Rendezvous::unique(plan.size) } else { meeting_in(folder.path()) };
+        let ranks = start_ranks(plan, 0..plan.size, &rendezvous);
+        Job { plan, started: Instant::now(), ranks, rendezvous, _folder: folder }
+    }
+
+    /// Lets the fault strike and waits for the ranks; how long after it each survivor had its error.
+    fn end(mut self) -> Result<Vec<Duration>, String> {
+        let struck = self.strike();
+        let survivors: Vec<usize> = (0..self.plan.size).filter(|&rank| rank != self.plan.victim).collect();
+        self.wait(&survivors)?;
+        let victim = &mut self.ranks[self.plan.victim];
+        if self.plan.fault == Fault::Stop {
+            victim.kill().unwrap();
+        } else {
+            self.wait(&[self.plan.victim])?;
+        }
+        let outputs: Vec<String> = self.ranks.iter_mut().map(output).collect();
+        let struck = struck.or_else(|| time_of(&outputs[self.plan.victim], "FAULT"));
+        let struck = struck.ok_or("it did not strike")?;
+        let times = survivors.iter().map(|&rank| {
+            let result = result_of(&outputs[rank]).ok_or_else(|| format!("rank {rank} said nothing"))?;
+            judge(self.plan, result).map_err(|reason| format!("rank {rank}: {reason}: {result}"))?;
+            Ok(time_of(&outputs[rank], "RESULT").unwrap_or_default().saturating_sub(struck))
+        });
+        let times = times.collect::<Result<Vec<_>, String>>()?;
+        self.check_nothing_left(outputs.iter().any(|output| output.contains("\nJOINED\n")))?;
+        Ok(times)
+    }
+
+    /// Sends the signal of the fault, if it is one; when.
+    fn strike(&self) -> Option<Duration> {
+        let signal = match self.plan.fault {
+            Fault::Kill => Signal::KILL,
+            Fault::Stop => Signal::STOP,
+            _ => return None,
+        };
+        std::thread::sleep(self.plan.delay.saturating_sub(self.started.elapsed()));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        kill_process(Pid::from_child(&self.ranks[self.plan.victim]), signal).unwrap();
+        Some(now)
+    }
+
+    fn wait(&mut self, ranks: &[usize]) -> Result<(), String> {
+        for &rank in ranks {
+            while self.ranks[rank].try_wait().unwrap().is_none() {
+                if self.started.elapsed() > HANG {
+                    return Err(format!("rank {rank} hangs"));
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+        Ok(())
+    }
+
+    /// A job whose ranks have all met has taken its file away; of others, the launcher does.
+    fn check_nothing_left(&self, have_met: bool) -> Result<(), String> {
+        let path = self.rendezvous.path();
+        if have_met && path.exists() {
+            return Err(format!("{} is left", path.display()));
+        }
+        self.rendezvous.cleanup().map_err(|error| error.to_string())?;
+        match path.exists() {
+            true => Err(format!("{} stays", path.display())),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Drop for Job<'_> {
+    fn drop(&mut self) {
+        for rank in &mut self.ranks {
+            let _ = rank.kill().and_then(|()| rank.wait());
+        }
+        let _ = self.rendezvous.cleanup();
+    }
+}
+
+fn meeting_in(folder: &Path) -> Rendezvous {
+    Rendezvous::new(folder.join("meet").to_str().unwrap()).unwrap()
+}
+
+fn start_ranks(plan: &Plan, ranks: Range<usize>, rendezvous: &Rendezvous) -> Vec<Child> {
+    let start = |rank: usize| {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["a_rank", "--exact", "--nocapture", "--test-threads=1"])
+            .env(JOB, format!("{} {}", plan.seed, plan.number))
+            .env("RANK_ID", rank.to_string())
+            .env("RANK_SIZE", plan.size.to_string())
+            .env("MSLITE_RENDEZVOUS", rendezvous.path())
+            .env("MSLITE_TIMEOUT", TIMEOUT.as_secs_f64().to_string())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    ranks.map(start).collect()
+}
+
+fn output(rank: &mut Child) -> String {
+    let mut bytes = Vec::new();
+    rank.stdout.take().unwrap().read_to_end(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// `KIND [CULPRITS] MESSAGE`, or `ok`.
+fn result_of(output: &str) -> Option<&str> {
+    let line = output.lines().find_map(|line| line.strip_prefix("RESULT "))?;
+    line.split_once(' ').map(|(_, result)| result)
+}
+
+/// Whether a survivor has ended as it must.
+fn judge(plan: &Plan, result: &str) -> Result<(), &'static str> {
+    let (kind, rest) = result.split_once(' ').unwrap_or((result, ""));
+    let culprits = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or("", |(list, _)| list);
+    let names = |rank: usize| culprits.split(", ").any(|culprit| culprit == rank.to_string());
+    let (expected, reason): (&[&str], &str) = match plan.fault {
+        Fault::Slow => return if result == "ok" { Ok(()) } else { Err("a slow rank is no error") },
+        Fault::Stop => (&["timeout"], ""),
+        Fault::Mismatch => (&["mismatch"], "u16[7]"),
+        // Nobody notices the death of who never came.
+        Fault::Kill | Fault::NoRoom if kind == "timeout" => (&["timeout"], "joining the world"),
+        Fault::Kill | Fault::NoRoom => (&["lost"], "has died"),
+        Fault::Exit | Fault::Abort => (&["lost"], "has died"),
+        Fault::Panic => (&["lost"], "it "),
+        Fault::GiveUp => (&["lost"], "no more paper"),
+        Fault::NoMemory => (&["lost"], "no memory"),
+    };
+    if !expected.contains(&kind) {
+        return Err("another kind of error");
+    }
+    if !names(plan.victim) || (kind != "mismatch" && culprits.contains(',')) {
+        return Err("it names another rank");
+    }
+    if rest.contains(reason) { Ok(()) } else { Err("another reason") }
+}
+
+/// Times from fault to error, by fault.
+#[derive(Default)]
+struct Tally {
+    jobs: BTreeMap<Fault, u64>,
+    times: BTreeMap<Fault, Vec<Duration>>,
+    failures: Vec<String>,
+}
+
+impl Tally {
+    fn add(&mut self, fault: Fault, times: &[Duration]) {
+        *self.jobs.entry(fault).or_default() += 1;
+        self.times.entry(fault).or_default().extend(times);
+    }
+
+    fn late(&self) -> usize {
+        let errors = self.times.iter().filter(|(fault, _)| **fault != Fault::Slow);
+        errors.flat_map(|(_, times)| times).filter(|&&time| time > TIMEOUT + LATE).count()
+    }
+
+    fn table(&self) -> String {
+        let mut text = format!(
+            "{:<10} {:>5} {:>10} {:>11} {:>11}\n",
+            "fault", "jobs", "survivors", "median(ms)", "max(ms)"
+        );
+        for (fault, times) in &self.times {
+            let mut times = times.clone();
+            times.sort();
+            let ms = |time: Duration| time.as_secs_f64() * 1e3;
+            let (median, max) = (ms(times[times.len() / 2]), ms(times[times.len() - 1]));
+            let (fault, jobs) = (format!("{fault:?}"), self.jobs[fault]);
+            text += &format!("{fault:<10} {jobs:>5} {:>10} {median:>11.1} {max:>11.1}\n", times.len());
+        }
+        text + &format!("{} errors later than the timeout and {LATE:?}", self.late())
+    }
+}
