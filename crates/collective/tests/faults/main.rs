@@ -50,7 +50,7 @@ fn whatever_befalls_a_rank_the_others_end_with_its_name() {
     for number in 0..jobs.unwrap_or(JOBS) {
         let plan = Plan::draw(seed, number);
         match Job::start(&plan).end() {
-            Ok(times) => tally.add(plan.fault, &times),
+            Ok(endings) => tally.add(plan.fault, endings),
             Err(reason) => tally.failures.push(format!("{plan:?}: {reason}")),
         }
     }
@@ -83,8 +83,8 @@ impl<'a> Job<'a> {
         Job { plan, started: Instant::now(), ranks, rendezvous, _folder: folder }
     }
 
-    /// Lets the fault strike and waits for the ranks; how long after it each survivor had its error.
-    fn end(mut self) -> Result<Vec<Duration>, String> {
+    /// Lets the fault strike and waits for the ranks; how each survivor has ended.
+    fn end(mut self) -> Result<Vec<Ending>, String> {
         let struck = self.strike();
         let survivors: Vec<usize> = (0..self.plan.size).filter(|&rank| rank != self.plan.victim).collect();
         self.wait(&survivors)?;
@@ -97,14 +97,15 @@ impl<'a> Job<'a> {
         let outputs: Vec<String> = self.ranks.iter_mut().map(output).collect();
         let struck = struck.or_else(|| time_of(&outputs[self.plan.victim], "FAULT"));
         let struck = struck.ok_or("it did not strike")?;
-        let times = survivors.iter().map(|&rank| {
+        let endings = survivors.iter().map(|&rank| {
             let result = result_of(&outputs[rank]).ok_or_else(|| format!("rank {rank} said nothing"))?;
             judge(self.plan, result).map_err(|reason| format!("rank {rank}: {reason}: {result}"))?;
-            Ok(time_of(&outputs[rank], "RESULT").unwrap_or_default().saturating_sub(struck))
+            let time = time_of(&outputs[rank], "RESULT").unwrap_or_default().saturating_sub(struck);
+            Ok(Ending { time, names_others: self.plan.fault == Fault::Stop && culprits(result).len() > 1 })
         });
-        let times = times.collect::<Result<Vec<_>, String>>()?;
+        let endings = endings.collect::<Result<Vec<_>, String>>()?;
         self.check_nothing_left(outputs.iter().any(|output| output.contains("\nJOINED\n")))?;
-        Ok(times)
+        Ok(endings)
     }
 
     /// Sends the signal of the fault, if it is one; when.
@@ -188,11 +189,16 @@ fn result_of(output: &str) -> Option<&str> {
     line.split_once(' ').map(|(_, result)| result)
 }
 
+/// The ranks that an error names.
+fn culprits(result: &str) -> Vec<usize> {
+    let list = result.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(list, _)| list);
+    list.split(", ").filter_map(|rank| rank.parse().ok()).collect()
+}
+
 /// Whether a survivor has ended as it must.
 fn judge(plan: &Plan, result: &str) -> Result<(), &'static str> {
     let (kind, rest) = result.split_once(' ').unwrap_or((result, ""));
-    let culprits = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or("", |(list, _)| list);
-    let names = |rank: usize| culprits.split(", ").any(|culprit| culprit == rank.to_string());
+    let culprits = culprits(result);
     let (expected, reason): (&[&str], &str) = match plan.fault {
         Fault::Slow => return if result == "ok" { Ok(()) } else { Err("a slow rank is no error") },
         Fault::Stop => (&["timeout"], ""),
@@ -208,43 +214,54 @@ fn judge(plan: &Plan, result: &str) -> Result<(), &'static str> {
     if !expected.contains(&kind) {
         return Err("another kind of error");
     }
-    if !names(plan.victim) || (kind != "mismatch" && culprits.contains(',')) {
+    // At a timeout, who waits for the victim in one group may itself be waited for in another.
+    if !culprits.contains(&plan.victim) || (kind == "lost" && culprits.len() > 1) {
         return Err("it names another rank");
     }
     if rest.contains(reason) { Ok(()) } else { Err("another reason") }
 }
 
-/// Times from fault to error, by fault.
+/// How a survivor has ended.
+struct Ending {
+    /// From the fault to its error.
+    time: Duration,
+    /// Whether the error names others besides the one that was stopped.
+    names_others: bool,
+}
+
+/// How survivors have ended, by fault.
 #[derive(Default)]
 struct Tally {
     jobs: BTreeMap<Fault, u64>,
-    times: BTreeMap<Fault, Vec<Duration>>,
+    endings: BTreeMap<Fault, Vec<Ending>>,
     failures: Vec<String>,
 }
 
 impl Tally {
-    fn add(&mut self, fault: Fault, times: &[Duration]) {
+    fn add(&mut self, fault: Fault, endings: Vec<Ending>) {
         *self.jobs.entry(fault).or_default() += 1;
-        self.times.entry(fault).or_default().extend(times);
+        self.endings.entry(fault).or_default().extend(endings);
     }
 
     fn late(&self) -> usize {
-        let errors = self.times.iter().filter(|(fault, _)| **fault != Fault::Slow);
-        errors.flat_map(|(_, times)| times).filter(|&&time| time > TIMEOUT + LATE).count()
+        let errors = self.endings.iter().filter(|(fault, _)| **fault != Fault::Slow);
+        errors.flat_map(|(_, endings)| endings).filter(|ending| ending.time > TIMEOUT + LATE).count()
     }
 
     fn table(&self) -> String {
-        let mut text = format!(
-            "{:<10} {:>5} {:>10} {:>11} {:>11}\n",
-            "fault", "jobs", "survivors", "median(ms)", "max(ms)"
-        );
-        for (fault, times) in &self.times {
-            let mut times = times.clone();
-            times.sort();
-            let ms = |time: Duration| time.as_secs_f64() * 1e3;
-            let (median, max) = (ms(times[times.len() / 2]), ms(times[times.len() - 1]));
-            let (fault, jobs) = (format!("{fault:?}"), self.jobs[fault]);
-            text += &format!("{fault:<10} {jobs:>5} {:>10} {median:>11.1} {max:>11.1}\n", times.len());
+        let heading = ["fault", "jobs", "survivors", "median(ms)", "max(ms)", "name others"];
+        let line = |[fault, cells @ ..]: [&str; 6]| {
+            let cells: String = cells.iter().map(|cell| format!("{cell:>12}")).collect();
+            format!("{fault:<10}{cells}\n")
+        };
+        let mut text = line(heading);
+        for (fault, endings) in &self.endings {
+            let mut times: Vec<f64> = endings.iter().map(|ending| ending.time.as_secs_f64() * 1e3).collect();
+            times.sort_by(f64::total_cmp);
+            let [median, max] = [times[times.len() / 2], times[times.len() - 1]].map(|ms| format!("{ms:.1}"));
+            let others = endings.iter().filter(|ending| ending.names_others).count().to_string();
+            let [jobs, survivors] = [self.jobs[fault] as usize, endings.len()].map(|n| n.to_string());
+            text += &line([&format!("{fault:?}"), &jobs, &survivors, &median, &max, &others]);
         }
         text + &format!("{} errors later than the timeout and {LATE:?}", self.late())
     }
