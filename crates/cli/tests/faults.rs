@@ -212,6 +212,21 @@ fn a_rank_killed_at_start_up_ends_all() {
 }
 
 #[test]
+fn a_stopped_rank_is_named_at_the_timeout_and_ended() {
+    let Some(pattern) = slices("d_gpt2_tp2_fp32") else { return };
+    let job = Job::start(run_ranks(&pattern, 2, &["--repeat", "100000000", "--timeout", "3"]));
+    until_running(&job, 1);
+    kill_process(job.rank(1), Signal::STOP).unwrap();
+    let (status, lines, took) = job.end();
+    println!("the job ended after {took:?}");
+    assert_eq!(status.code(), Some(1), "{lines:#?}");
+    let own = of_rank(&lines, 0);
+    let is_right =
+        |line: &str| line.contains("error: Timeout: ") && line.contains("no answer from rank 1 within 3s");
+    assert!(own.len() == 1 && is_right(own[0]), "{lines:#?}");
+}
+
+#[test]
 fn ranks_started_by_hand_notice_a_killed_one() {
     let Some(pattern) = slices("d_gpt2_tp2_fp32") else { return };
     let rendezvous = unique();
