@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use mslite::{DType, Error, ErrorKind, Result};
-use mslite_collective::{Collective, CollectiveExt, CollectiveOp, Reduction, World};
-use mslite_tensor::{HostBuffer, HostStream, Tensor};
+use mslite_collective::{Collective, CollectiveExt, CollectiveKind, CollectiveOp, Reduction, World};
+use mslite_tensor::{Buffer, HostBuffer, HostStream, Tensor};
 
 use super::operation::{Case, Operation, ROOT};
 use super::row::{Row, Sample};
@@ -64,11 +64,8 @@ struct Run<'a> {
     world: &'a World,
     case: &'a Case,
     steps: Vec<CollectiveOp>,
-    recv_tensor: Tensor,
-    send: HostBuffer,
-    recv: HostBuffer,
-    /// Owns what `send` shows.
-    _send_tensor: Tensor,
+    send: Box<dyn Buffer>,
+    recv: Box<dyn Buffer>,
 }
 
 impl<'a> Run<'a> {
@@ -81,11 +78,11 @@ impl<'a> Run<'a> {
             return Err(Error::new(ErrorKind::Unsupported, format!("{step} is not there")));
         }
         let (send, recv) = case.elements();
-        let mut send_tensor = Tensor::zeros(case.dtype, &[send])?;
-        let mut recv_tensor = Tensor::zeros(case.dtype, &[recv])?;
-        set_values(&mut send_tensor, |i| contribution(case, world.rank(), i))?;
-        let (send, recv) = (HostBuffer::reading(&send_tensor), HostBuffer::writing(&mut recv_tensor)?);
-        Ok(Run { world, case, steps, recv_tensor, send, recv, _send_tensor: send_tensor })
+        let [send, recv] = [allocate(case.dtype, send)?, allocate(case.dtype, recv)?];
+        let mut values = Tensor::zeros(case.dtype, send.dims())?;
+        set_values(&mut values, |i| contribution(case, world.rank(), i))?;
+        copy(world, &HostBuffer::reading(&values), &*send)?;
+        Ok(Run { world, case, steps, send, recv })
     }
 
     /// Seconds that one operation takes at each rank, when it is repeated so often.
@@ -102,7 +99,7 @@ impl<'a> Run<'a> {
     fn repeat(&self, group: &dyn Collective, iterations: usize) -> Result<()> {
         for _ in 0..iterations {
             for step in &self.steps {
-                group.enqueue(step, &self.send, &self.recv, &HostStream)?;
+                group.enqueue(step, &*self.send, &*self.recv, &HostStream)?;
             }
         }
         Ok(())
@@ -136,12 +133,25 @@ impl<'a> Run<'a> {
         if !is_written(self.case, rank) {
             return Ok(0);
         }
-        let mut expected = Tensor::zeros(self.case.dtype, self.recv_tensor.dims())?;
+        let mut expected = Tensor::zeros(self.case.dtype, self.recv.dims())?;
         set_values(&mut expected, |i| result(self.case, rank, i))?;
+        let mut actual = Tensor::zeros(self.case.dtype, self.recv.dims())?;
+        copy(self.world, &*self.recv, &HostBuffer::writing(&mut actual)?)?;
         let size = self.case.dtype.size();
-        let pairs = self.recv_tensor.bytes().chunks(size).zip(expected.bytes().chunks(size));
+        let pairs = actual.bytes().chunks(size).zip(expected.bytes().chunks(size));
         Ok(pairs.filter(|(actual, expected)| actual != expected).count())
     }
+}
+
+fn allocate(dtype: DType, len: usize) -> Result<Box<dyn Buffer>> {
+    Ok(Box::new(HostBuffer::zeroed(dtype, &[len])?))
+}
+
+/// Copies a buffer, wherever it is, by a collective of this rank alone.
+fn copy(world: &World, from: &dyn Buffer, to: &dyn Buffer) -> Result<()> {
+    let alone = world.group("alone", &[world.rank()])?;
+    let op = CollectiveOp::new(CollectiveKind::Broadcast { root: 0 }, alone.group().name.clone());
+    Ok(alone.enqueue(&op, from, to, &HostStream)?)
 }
 
 /// Everybody's number, by rank.
