@@ -13,6 +13,8 @@ use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mslite_collective::Rendezvous;
@@ -25,6 +27,9 @@ const JOB: &str = "COLLECTIVE_FAULT_JOB";
 
 /// Jobs unless the environment says otherwise.
 const JOBS: u64 = 12;
+
+/// Most jobs that run at the same time, so that most ranks have no core of their own.
+const AT_A_TIME: usize = 3;
 
 /// When a job hangs, however slow the machine.
 const HANG: Duration = Duration::from_secs(60);
@@ -46,14 +51,17 @@ fn whatever_befalls_a_rank_the_others_end_with_its_name() {
     let seed = number("MSLITE_FAULT_SEED").unwrap_or(5);
     let jobs = number("MSLITE_FAULTS");
     println!("MSLITE_FAULT_SEED={seed}");
-    let mut tally = Tally::default();
-    for number in 0..jobs.unwrap_or(JOBS) {
-        let plan = Plan::draw(seed, number);
-        match Job::start(&plan).end() {
-            Ok(endings) => tally.add(plan.fault, endings),
-            Err(reason) => tally.failures.push(format!("{plan:?}: {reason}")),
+    let (next, tally) = (AtomicU64::new(0), Mutex::new(Tally::default()));
+    let numbers = || std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+    let work = || {
+        for number in numbers().take_while(|&number| number < jobs.unwrap_or(JOBS)) {
+            let plan = Plan::draw(seed, number);
+            let result = Job::start(&plan).end();
+            tally.lock().unwrap().add(&plan, result);
         }
-    }
+    };
+    std::thread::scope(|scope| (0..AT_A_TIME).for_each(|_| drop(scope.spawn(work))));
+    let tally = tally.into_inner().unwrap();
     println!("{}", tally.table());
     assert!(
         tally.failures.is_empty(),
@@ -238,9 +246,14 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, fault: Fault, endings: Vec<Ending>) {
-        *self.jobs.entry(fault).or_default() += 1;
-        self.endings.entry(fault).or_default().extend(endings);
+    fn add(&mut self, plan: &Plan, result: Result<Vec<Ending>, String>) {
+        match result {
+            Ok(endings) => {
+                *self.jobs.entry(plan.fault).or_default() += 1;
+                self.endings.entry(plan.fault).or_default().extend(endings);
+            }
+            Err(reason) => self.failures.push(format!("{plan:?}: {reason}")),
+        }
     }
 
     fn late(&self) -> usize {

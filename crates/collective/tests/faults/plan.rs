@@ -5,7 +5,7 @@ use std::time::Duration;
 use mslite_collective::{CollectiveKind, Reduction};
 
 /// How long a rank waits for another.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What befalls one rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
