@@ -43,6 +43,19 @@ fn processes_and_threads_are_measured_and_checked() {
 }
 
 #[test]
+fn registered_buffers_are_measured_beside_others() {
+    let arguments =
+        ["--ops", "all_reduce,all_gather,ping_pong", "--sizes", "64,100K", "-n", "2,3", "--check"];
+    let lines = lines(&bench(&[&arguments[..], &["--registered", "--json"]].concat()));
+    let registered = lines.iter().filter(|line| line["impl"] == "mslite-registered").count();
+    assert_eq!((lines.len(), registered), (24, 12));
+    assert!(lines.iter().all(|line| line["wrong"] == 0), "{lines:?}");
+    let text = bench(&["--sizes", "64", "--registered"]).stdout;
+    let text = String::from_utf8_lossy(&text);
+    assert!(text.contains("2 ranks, processes, mslite-registered"), "{text}");
+}
+
+#[test]
 fn a_launchers_job_is_measured_and_rank_0_prints() {
     let program = env!("CARGO_BIN_EXE_mslite");
     let launched = |arguments: &[&str]| {

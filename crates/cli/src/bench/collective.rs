@@ -16,7 +16,7 @@ use mslite_collective::{JoinOptions, Reduction};
 
 use self::implementation::{Implementation, Peer};
 use self::operation::{Case, Operation};
-use self::rank::Effort;
+use self::rank::{Effort, Placement};
 use self::report::Quantity;
 use self::row::Row;
 use crate::output::{print, print_styled, write};
@@ -24,6 +24,11 @@ use crate::run::MAX_RANKS;
 
 /// What our own implementation is called.
 const OWN_NAME: &str = "mslite";
+
+/// Whether it is ours, with buffers wherever.
+fn is_own(implementation: &str) -> bool {
+    Placement::ALL.iter().any(|placement| placement.name() == implementation)
+}
 
 /// Measures collectives: time and bandwidth by operation, size and number of ranks.
 ///
@@ -76,6 +81,9 @@ pub(crate) struct CollectiveArgs {
     /// Ranks are threads of this process
     #[arg(long)]
     threads: bool,
+    /// Measure operations on registered buffers, too
+    #[arg(long, conflicts_with = "threads")]
+    registered: bool,
     /// Compare results with what they must be; wrong ones are counted, and make the exit code 1
     #[arg(long)]
     check: bool,
@@ -122,8 +130,7 @@ fn measure_job(args: &CollectiveArgs, options: &JoinOptions) -> Result<ExitCode>
     }
     args.check(options.size)?;
     let world = World::join(options)?;
-    let measured =
-        rank::measure(&world, &args.cases(options.size), &args.effort(args.rounds as usize), OWN_NAME);
+    let measured = rank::measure(&world, &args.cases(options.size), &args.effort(args.rounds as usize));
     let rows = measured.inspect_err(|error| world.abort(error.message()))?;
     if options.rank == 0 { finish(args, &rows) } else { Ok(exit_code(&rows)) }
 }
@@ -167,8 +174,8 @@ fn add(rows: &mut Vec<Row>, measured: Vec<Row>) {
 fn in_order(args: &CollectiveArgs, mut rows: Vec<Row>) -> Vec<Row> {
     let place = |row: &Row| {
         let operation = args.ops.iter().position(|op| *op == row.operation);
-        let is_peer = row.implementation != OWN_NAME;
-        (operation, row.ranks, row.bytes, is_peer)
+        let own = Placement::ALL.iter().position(|placement| placement.name() == row.implementation);
+        (operation, row.ranks, row.bytes, own.unwrap_or(usize::MAX))
     };
     rows.sort_by_key(place);
     for row in &mut rows {
@@ -181,6 +188,10 @@ fn in_order(args: &CollectiveArgs, mut rows: Vec<Row>) -> Vec<Row> {
 }
 
 fn finish(args: &CollectiveArgs, rows: &[Row]) -> Result<ExitCode> {
+    let is_registered = |row: &Row| row.implementation == Placement::Registered.name();
+    if args.registered && !rows.iter().any(is_registered) {
+        eprintln!("warning: nothing is gained by registered buffers here, so that they are not measured");
+    }
     if args.json {
         print(&rows.iter().map(|row| row.as_json().to_string() + "\n").collect::<String>())?;
     } else {
@@ -226,7 +237,8 @@ impl CollectiveArgs {
 
     fn effort(&self, rounds: usize) -> Effort {
         let batch = Duration::from_millis(self.time.into());
-        Effort { rounds, batches: self.batches as usize, batch, check: self.check }
+        let placements = if self.registered { &Placement::ALL[..] } else { &Placement::ALL[..1] };
+        Effort { rounds, batches: self.batches as usize, batch, check: self.check, placements }
     }
 }
 

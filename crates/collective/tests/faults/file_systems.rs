@@ -25,7 +25,7 @@ fn small_file_systems_are_avoided_or_errors() {
 
         // As in a container: the ranks meet elsewhere.
         assert!(mount(Path::new("/dev/shm"), "64k"));
-        let meeting = Rendezvous::unique(plan.size);
+        let meeting = Rendezvous::unique();
         assert!(results(start_ranks(&plan, 0..plan.size, &meeting)).iter().all(|result| result == "ok"));
         assert!(!meeting.path().exists());
         true

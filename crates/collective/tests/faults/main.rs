@@ -85,8 +85,7 @@ struct Job<'a> {
 impl<'a> Job<'a> {
     fn start(plan: &'a Plan) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let rendezvous =
-            if plan.is_in_memory { Rendezvous::unique(plan.size) } else { meeting_in(folder.path()) };
+        let rendezvous = if plan.is_in_memory { Rendezvous::unique() } else { meeting_in(folder.path()) };
         let ranks = start_ranks(plan, 0..plan.size, &rendezvous);
         Job { plan, started: Instant::now(), ranks, rendezvous, _folder: folder }
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::operation::Case;
 use super::rank::{Effort, measure};
 use super::row::Row;
-use super::{CollectiveArgs, OWN_NAME};
+use super::{CollectiveArgs, OWN_NAME, is_own};
 use crate::run::own_program;
 
 /// What runs the operations.
@@ -34,7 +34,7 @@ impl FromStr for Peer {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
-            Some((name, command)) if !name.is_empty() && name != OWN_NAME && !command.is_empty() => {
+            Some((name, command)) if !name.is_empty() && !is_own(name) && !command.is_empty() => {
                 Ok(Peer { name: name.to_owned(), command: command.to_owned() })
             }
             _ => Err(format!("it is no NAME=COMMAND with a name other than {OWN_NAME}")),
@@ -46,12 +46,12 @@ impl Implementation {
     /// Measures one round of all cases with so many ranks.
     pub(super) fn round(&self, args: &CollectiveArgs, ranks: usize) -> Result<Vec<Row>> {
         match self {
-            Implementation::Processes => read_rows(&mut own_ranks(args, ranks)?, OWN_NAME),
+            Implementation::Processes => read_rows(&mut own_ranks(args, ranks)?, None),
             Implementation::Threads => on_threads(&args.cases(ranks), &args.effort(1), ranks),
             Implementation::Peer(peer) => {
                 let mut command = Command::new("sh");
                 command.arg("-c").arg(args.fill_in(&peer.command, ranks));
-                read_rows(&mut command, &peer.name)
+                read_rows(&mut command, Some(&peer.name))
             }
         }
     }
@@ -75,7 +75,7 @@ fn on_threads(cases: &[Case], effort: &Effort, ranks: usize) -> Result<Vec<Row>>
     std::thread::scope(|scope| {
         let start = |world: World| {
             scope.spawn(move || {
-                measure(&world, cases, effort, OWN_NAME).inspect_err(|error| world.abort(error.message()))
+                measure(&world, cases, effort).inspect_err(|error| world.abort(error.message()))
             })
         };
         let threads: Vec<_> = worlds.into_iter().map(start).collect();
@@ -87,8 +87,9 @@ fn on_threads(cases: &[Case], effort: &Effort, ranks: usize) -> Result<Vec<Row>>
 }
 
 /// Runs a command, and reads the lines of its output that are JSON.
-fn read_rows(command: &mut Command, name: &str) -> Result<Vec<Row>> {
-    let failed = |what: String| Error::new(ErrorKind::Internal, format!("{name}: {what}"));
+fn read_rows(command: &mut Command, name: Option<&str>) -> Result<Vec<Row>> {
+    let failed =
+        |what: String| Error::new(ErrorKind::Internal, format!("{}: {what}", name.unwrap_or(OWN_NAME)));
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -122,8 +123,8 @@ impl CollectiveArgs {
         ] {
             flags.extend([flag.into(), value.into()]);
         }
-        if self.check {
-            flags.push("--check".into());
+        for (flag, is_set) in [("--check", self.check), ("--registered", self.registered)] {
+            flags.extend(is_set.then(|| flag.into()));
         }
         flags
     }

@@ -3,9 +3,12 @@
 use std::time::{Duration, Instant};
 
 use mslite::{DType, Error, ErrorKind, Result};
-use mslite_collective::{Collective, CollectiveExt, CollectiveKind, CollectiveOp, Reduction, World};
-use mslite_tensor::{Buffer, HostBuffer, HostStream, Tensor};
+use mslite_collective::{
+    Collective, CollectiveExt, CollectiveKind, CollectiveOp, Reduction, RegisteredMemory, World,
+};
+use mslite_tensor::{Buffer, HostBuffer, HostSpan, HostStream, Tensor};
 
+use super::OWN_NAME;
 use super::operation::{Case, Operation, ROOT};
 use super::row::{Row, Sample};
 use crate::fill::set_values;
@@ -23,66 +26,121 @@ pub(super) struct Effort {
     pub(super) batch: Duration,
     /// Whether results are compared with what they must be.
     pub(super) check: bool,
+    pub(super) placements: &'static [Placement],
+}
+
+/// Where buffers are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Placement {
+    /// In memory of the rank's own.
+    Private,
+    /// In memory that other ranks reach, too.
+    Registered,
+}
+
+impl Placement {
+    pub(super) const ALL: [Placement; 2] = [Placement::Private, Placement::Registered];
+
+    /// What operations on such buffers are called.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Placement::Private => OWN_NAME,
+            Placement::Registered => "mslite-registered",
+        }
+    }
+
+    /// A buffer of zeros; `None` where the communicator has no such memory.
+    fn allocate(self, group: &dyn Collective, dtype: DType, len: usize) -> Result<Option<Box<dyn Buffer>>> {
+        match self {
+            Placement::Private => Ok(Some(Box::new(HostBuffer::zeroed(dtype, &[len])?))),
+            Placement::Registered => {
+                let memory = group.allocate((len * dtype.size()).max(1))?;
+                Ok(memory.map(|memory| Box::new(Registered { memory, dtype, dims: [len] }) as _))
+            }
+        }
+    }
+}
+
+/// A buffer in registered memory.
+#[derive(Debug)]
+struct Registered {
+    memory: RegisteredMemory,
+    dtype: DType,
+    dims: [usize; 1],
+}
+
+impl Buffer for Registered {
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn dims(&self) -> &[usize] {
+        &self.dims
+    }
+
+    fn host(&self) -> Option<HostSpan> {
+        Some(HostSpan { ptr: self.memory.span().ptr, len: self.dims[0] * self.dtype.size() })
+    }
 }
 
 /// Measures all cases at this rank, in rounds; every rank gets the rows of all.
-pub(super) fn measure(world: &World, cases: &[Case], effort: &Effort, name: &str) -> Result<Vec<Row>> {
+pub(super) fn measure(world: &World, cases: &[Case], effort: &Effort) -> Result<Vec<Row>> {
     let mut rows: Vec<Row> = Vec::new();
     for _ in 0..effort.rounds {
-        for (i, case) in cases.iter().enumerate() {
-            let known = rows.get(i).and_then(|row| row.iterations);
-            let row = measure_case(world, case, effort, name, known)?;
-            match rows.get_mut(i) {
-                Some(there) => there.merge(row),
-                None => rows.push(row),
+        for case in cases {
+            for &placement in effort.placements {
+                let Some(run) = Run::new(world, case, placement)? else { continue };
+                let is_it = |row: &&mut Row| {
+                    row.implementation == placement.name() && row.case.as_ref() == Some(case)
+                };
+                match rows.iter_mut().find(is_it) {
+                    Some(row) => row.merge(run.measure(effort, row.iterations)?),
+                    None => rows.push(run.measure(effort, None)?),
+                }
             }
         }
     }
     Ok(rows)
 }
 
-fn measure_case(
-    world: &World,
-    case: &Case,
-    effort: &Effort,
-    name: &str,
-    iterations: Option<usize>,
-) -> Result<Row> {
-    let run = Run::new(world, case)?;
-    run.batch(1)?;
-    let iterations = match iterations {
-        Some(iterations) => iterations,
-        None => run.calibrate(effort.batch)?,
-    };
-    let samples = (0..effort.batches).map(|_| run.sample(iterations)).collect::<Result<Vec<_>>>()?;
-    let wrong = if effort.check { Some(run.wrong()?) } else { None };
-    Ok(Row { iterations: Some(iterations), wrong, ..Row::new(name, case, samples) })
-}
-
 /// A case at one rank, with its buffers.
 struct Run<'a> {
     world: &'a World,
     case: &'a Case,
+    placement: Placement,
     steps: Vec<CollectiveOp>,
     send: Box<dyn Buffer>,
     recv: Box<dyn Buffer>,
 }
 
 impl<'a> Run<'a> {
-    fn new(world: &'a World, case: &'a Case) -> Result<Self> {
-        let everybody = world.everybody();
-        let group = &everybody.group().name;
+    /// `None` where there is no memory for such buffers, which is so at all ranks.
+    fn new(world: &'a World, case: &'a Case, placement: Placement) -> Result<Option<Self>> {
+        let group = world.everybody();
         let steps = case.operation.steps(world.rank(), case.reduction).into_iter();
-        let steps: Vec<CollectiveOp> = steps.map(|kind| CollectiveOp::new(kind, group.clone())).collect();
-        if let Some(step) = steps.iter().find(|step| !everybody.supports(step)) {
+        let steps: Vec<CollectiveOp> =
+            steps.map(|kind| CollectiveOp::new(kind, group.group().name.clone())).collect();
+        if let Some(step) = steps.iter().find(|step| !group.supports(step)) {
             return Err(Error::new(ErrorKind::Unsupported, format!("{step} is not there")));
         }
         let (send, recv) = case.elements();
-        let [send, recv] = [allocate(case.dtype, send)?, allocate(case.dtype, recv)?];
+        let allocate = |len: usize| placement.allocate(&*group, case.dtype, len);
+        let (Some(send), Some(recv)) = (allocate(send)?, allocate(recv)?) else { return Ok(None) };
         let mut values = Tensor::zeros(case.dtype, send.dims())?;
         set_values(&mut values, |i| contribution(case, world.rank(), i))?;
         copy(world, &HostBuffer::reading(&values), &*send)?;
-        Ok(Run { world, case, steps, send, recv })
+        Ok(Some(Run { world, case, placement, steps, send, recv }))
+    }
+
+    fn measure(&self, effort: &Effort, iterations: Option<usize>) -> Result<Row> {
+        self.batch(1)?;
+        let iterations = match iterations {
+            Some(iterations) => iterations,
+            None => self.calibrate(effort.batch)?,
+        };
+        let samples = (0..effort.batches).map(|_| self.sample(iterations)).collect::<Result<Vec<_>>>()?;
+        let wrong = if effort.check { Some(self.wrong()?) } else { None };
+        Ok(Row { iterations: Some(iterations), wrong, ..Row::new(self.placement.name(), self.case, samples) })
     }
 
     /// Seconds that one operation takes at each rank, when it is repeated so often.
@@ -141,10 +199,6 @@ impl<'a> Run<'a> {
         let pairs = actual.bytes().chunks(size).zip(expected.bytes().chunks(size));
         Ok(pairs.filter(|(actual, expected)| actual != expected).count())
     }
-}
-
-fn allocate(dtype: DType, len: usize) -> Result<Box<dyn Buffer>> {
-    Ok(Box::new(HostBuffer::zeroed(dtype, &[len])?))
 }
 
 /// Copies a buffer, wherever it is, by a collective of this rank alone.
@@ -211,12 +265,18 @@ fn reduced(case: &Case, i: usize) -> f64 {
 mod tests {
     use super::*;
 
-    const EFFORT: Effort = Effort { rounds: 2, batches: 3, batch: Duration::from_micros(200), check: true };
+    const EFFORT: Effort = Effort {
+        rounds: 2,
+        batches: 3,
+        batch: Duration::from_micros(200),
+        check: true,
+        placements: &Placement::ALL,
+    };
 
     fn on_threads(ranks: usize, cases: &[Case]) -> Vec<Vec<Row>> {
         let worlds = World::threads(ranks, Duration::from_secs(60)).unwrap();
         std::thread::scope(|scope| {
-            let run = |world: World| scope.spawn(move || measure(&world, cases, &EFFORT, "x").unwrap());
+            let run = |world: World| scope.spawn(move || measure(&world, cases, &EFFORT).unwrap());
             let threads: Vec<_> = worlds.into_iter().map(run).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         })
@@ -258,9 +318,11 @@ mod tests {
     fn what_is_not_there_counts_as_wrong() {
         let case = Case::all(&[Operation::AllReduce], &[40], 1, DType::F32, Reduction::Sum)[0];
         let world = World::threads(1, Duration::from_secs(60)).unwrap().remove(0);
-        let run = Run::new(&world, &case).unwrap();
+        let run = Run::new(&world, &case, Placement::Private).unwrap().unwrap();
         assert_eq!(run.wrong().unwrap(), 10);
         run.batch(1).unwrap();
         assert_eq!(run.wrong().unwrap(), 0);
+        // Threads reach each other's memory anyway.
+        assert!(Run::new(&world, &case, Placement::Registered).unwrap().is_none());
     }
 }

@@ -2,9 +2,9 @@
 
 use anstyle::Style;
 
-use super::OWN_NAME;
 use super::operation::Case;
 use super::row::{Row, Sample};
+use super::{OWN_NAME, is_own};
 use crate::output::visible;
 use crate::plot::{Chart, Line};
 use crate::table::{Column, FAINT, HEADING, Table};
@@ -36,11 +36,14 @@ pub(super) fn as_text(rows: &[Row], kind: &str) -> String {
     let mut text = String::new();
     for rows in rows.chunk_by(|a, b| (a.operation, a.ranks) == (b.operation, b.ranks)) {
         let names = implementations(rows);
-        let own = rows.iter().filter(|row| row.implementation == OWN_NAME);
-        let table =
-            Table { columns: &[Column::Right; 10], heading: &HEADINGS, rows: own.map(figures).collect() };
-        text += &format!("{HEADING}{}{HEADING:#}{FAINT}, {kind}{FAINT:#}\n", title(&rows[0]));
-        text += &table.lines(None, |_| Style::new());
+        for name in names.iter().filter(|name| is_own(name)) {
+            let own = rows.iter().filter(|row| row.implementation == *name);
+            let table =
+                Table { columns: &[Column::Right; 10], heading: &HEADINGS, rows: own.map(figures).collect() };
+            let title = title(&rows[0]);
+            text += &format!("{HEADING}{title}{HEADING:#}{FAINT}, {kind}, {name}{FAINT:#}\n");
+            text += &table.lines(None, |_| Style::new());
+        }
         if names.len() > 1 {
             text += &format!("\n  {FAINT}time in us, and as multiple of {OWN_NAME}'s{FAINT:#}\n");
             text += &comparison(rows, &names);
@@ -171,7 +174,7 @@ mod tests {
     fn peers_stand_beside_ours() {
         let text = anstream::adapter::strip_str(&as_text(&rows(), "processes")).to_string();
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(text.lines().next(), Some("all_reduce(sum) f32, 2 ranks, processes"));
+        assert_eq!(text.lines().next(), Some("all_reduce(sum) f32, 2 ranks, processes, mslite"));
         assert!(
             lines.contains(&vec![
                 "65536", "16384", "1.000", "1.500", "1.500", "2.000", "32.77", "32.77", "-", "-"

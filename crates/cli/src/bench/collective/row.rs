@@ -116,17 +116,18 @@ impl Row {
         line
     }
 
-    /// Reads a line with at least `op`, `ranks`, `bytes` and `us`. Where the line names its implementation
-    /// (`impl`) other than `name`, it is `name:impl`.
-    pub(super) fn from_json(line: &Value, name: &str) -> Result<Self, String> {
+    /// Reads a line of a peer with at least `op`, `ranks`, `bytes` and `us`. Where the line names its implementation
+    /// (`impl`) other than `name`, it is `name:impl`; without a name it is what the line says.
+    pub(super) fn from_json(line: &Value, name: Option<&str>) -> Result<Self, String> {
         let number = |field: &str| {
             let value = line[field].as_f64().filter(|value| value.is_finite() && *value >= 0.0);
             value.ok_or_else(|| format!("{field:?} is no number above 0"))
         };
         let operation = line["op"].as_str().ok_or("\"op\" is no text")?;
-        let implementation = match line["impl"].as_str() {
-            Some(other) if other != name => format!("{name}:{other}"),
-            _ => name.to_owned(),
+        let implementation = match (name, line["impl"].as_str()) {
+            (Some(name), Some(other)) if other != name => format!("{name}:{other}"),
+            (Some(name), _) | (None, Some(name)) => name.to_owned(),
+            (None, None) => return Err("\"impl\" is no text".to_owned()),
         };
         let us = number("us")?;
         let mut samples: Vec<Sample> =
@@ -181,19 +182,19 @@ mod tests {
     #[test]
     fn lines_read_back() {
         let written = row(Operation::Broadcast, 2, &[3.0, 5.0]);
-        let read = Row::from_json(&written.as_json(), "mslite").unwrap();
+        let read = Row::from_json(&written.as_json(), None).unwrap();
         assert_eq!(read, Row { case: None, ..written });
     }
 
     #[test]
     fn lines_of_others_need_little() {
         let line = json!({ "op": "allreduce", "ranks": 2, "bytes": 8, "us": 0.5, "impl": "fast" });
-        let read = Row::from_json(&line, "peer").unwrap();
+        let read = Row::from_json(&line, Some("peer")).unwrap();
         assert_eq!((read.implementation.as_str(), read.time()), ("peer:fast", 0.5));
         for field in ["op", "ranks", "bytes", "us"] {
             let mut damaged = line.clone();
             damaged[field] = json!([]);
-            assert!(Row::from_json(&damaged, "peer").unwrap_err().contains(field));
+            assert!(Row::from_json(&damaged, Some("peer")).unwrap_err().contains(field));
         }
     }
 }
