@@ -1,8 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
 
-mod check;
 mod bench;
+mod check;
 mod convert;
 mod diff;
 mod fill;
@@ -10,8 +10,8 @@ mod inspect;
 mod launch;
 mod opt;
 mod output;
-mod rank_table;
 mod plot;
+mod rank_table;
 mod report;
 mod run;
 mod table;
