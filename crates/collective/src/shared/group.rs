@@ -114,7 +114,11 @@ impl SharedGroup {
         }
         let detail = missing.clone().map(|member| self.last_words(member)).collect::<Vec<_>>().join("; ");
         let detail = detail + &self.member.waits();
-        let missing = missing.map(|member| ranks[member]).collect();
+        let missing: Vec<usize> = missing.map(|member| ranks[member]).collect();
+        // Who waits for others is not to blame, unless all do.
+        let stuck: Vec<usize> =
+            missing.iter().copied().filter(|&rank| !self.member.is_seen_waiting(rank)).collect();
+        let missing = if stuck.is_empty() { missing } else { stuck };
         Err(Error::Timeout { missing, waited: self.member.timeout, operation: operation(), detail })
     }
 

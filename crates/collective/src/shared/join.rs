@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
 
 use super::failure::FailureRecord;
 use super::layout::{MAGIC, MAX_RANKS, MEETING_LEN, header, rank as slot, rank_slot};
@@ -244,7 +244,13 @@ impl Meeting<'_> {
                 self.path.display()
             )));
         }
-        let resized = file.set_len(0).and_then(|()| file.set_len(MEETING_LEN as u64));
+        file.set_len(0).map_err(|e| self.io("cannot empty", e))?;
+        // With all its pages, as a file system that fills up later would end the process that touches them.
+        let allocated = rustix::fs::fallocate(file, FallocateFlags::empty(), 0, MEETING_LEN as u64);
+        let resized = match allocated {
+            Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(MEETING_LEN as u64),
+            other => other.map_err(std::io::Error::from),
+        };
         resized.map_err(|e| self.io("cannot resize", e))?;
         // At once, so that whoever finds a part of it knows what it is.
         let start: [u64; 2] = [MAGIC, self.size as u64];

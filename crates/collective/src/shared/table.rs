@@ -12,9 +12,10 @@ use super::memory::Region;
 use crate::{Error, Group, Result};
 
 const FREE: u32 = 0;
-const BEING_WRITTEN: u32 = 1;
-const WRITTEN: u32 = 2;
-const FAILED: u32 = 3;
+const WRITTEN: u32 = 1;
+const FAILED: u32 = 2;
+/// By the rank whose number is added.
+const BEING_WRITTEN: u32 = 3;
 
 impl SharedGroup {
     /// This member's end of a group, whose ranks are valid and contain this one. Does not wait for the others.
@@ -36,7 +37,8 @@ impl Member {
         for index in 0..MAX_GROUPS {
             let at = group_entry(index);
             let state = self.region.word(at + entry::STATE);
-            let entered = state.compare_exchange(FREE, BEING_WRITTEN, Ordering::AcqRel, Ordering::Acquire);
+            let mine = BEING_WRITTEN + self.rank as u32;
+            let entered = state.compare_exchange(FREE, mine, Ordering::AcqRel, Ordering::Acquire);
             if entered.is_ok() {
                 let channel = self.enter(at, group);
                 state.store(if channel.is_ok() { WRITTEN } else { FAILED }, Ordering::Release);
@@ -76,16 +78,18 @@ impl Member {
         let since = Instant::now();
         loop {
             let now = state.load(Ordering::Acquire);
-            if now != BEING_WRITTEN {
+            let Some(writer) = now.checked_sub(BEING_WRITTEN) else {
                 return Ok(now);
-            }
+            };
             self.failure().check(self.rank, operation)?;
             if since.elapsed() >= self.timeout {
-                let detail = "a rank stopped while it entered a group".to_owned();
-                let (missing, waited) = (Vec::new(), self.timeout);
+                let detail = "it stopped while it entered a group".to_owned();
+                let (missing, waited) = (vec![writer as usize], self.timeout);
                 return Err(Error::Timeout { missing, waited, operation: operation(), detail });
             }
-            (0..self.size).filter(|&r| r != self.rank).try_for_each(|r| self.check_alive(r, operation))?;
+            if writer as usize != self.rank {
+                self.check_alive(writer as usize, operation)?;
+            }
             std::thread::yield_now();
         }
     }

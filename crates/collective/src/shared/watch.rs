@@ -37,15 +37,18 @@ impl Member {
         self.region.wide(at + rank::SEEN_WAITING).store(now, Ordering::Release);
     }
 
+    /// Whether a rank has said lately that it waits.
+    pub(super) fn is_seen_waiting(&self, rank: usize) -> bool {
+        let seen = self.region.wide(rank_slot(rank) + rank::SEEN_WAITING).load(Ordering::Acquire);
+        seen != 0 && now().saturating_sub(seen) <= FRESH
+    }
+
     /// A line for each rank that waits: for whom, in what, since when.
     pub(super) fn waits(&self) -> String {
         let mut lines = String::new();
-        for rank in 0..self.size {
+        for rank in (0..self.size).filter(|&rank| self.is_seen_waiting(rank)) {
             let at = rank_slot(rank);
             let seen = self.region.wide(at + rank::SEEN_WAITING).load(Ordering::Acquire);
-            if seen == 0 || now().saturating_sub(seen) > FRESH {
-                continue;
-            }
             let since = self.region.wide(at + rank::WAITS_SINCE).load(Ordering::Relaxed);
             let len = self.region.word(at + rank::WAIT_LEN).load(Ordering::Relaxed) as usize;
             let mut text = vec![0u8; len.min(rank::LEN - rank::WAIT)];
