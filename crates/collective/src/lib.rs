@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "mpi")]
+mod call;
 mod collective;
 #[cfg(any(feature = "nccl", feature = "hccl"))]
 #[cfg_attr(
@@ -13,6 +15,8 @@ mod group;
 #[cfg(feature = "hccl")]
 pub mod hccl;
 pub mod launch;
+#[cfg(feature = "mpi")]
+mod mpi;
 #[cfg(feature = "nccl")]
 pub mod nccl;
 mod op;
@@ -27,12 +31,12 @@ mod world;
 pub use collective::{Collective, CollectiveExt};
 #[cfg(any(feature = "nccl", feature = "hccl"))]
 pub use device::{DeviceBuffer, WatchedStream};
-pub use env::{RENDEZVOUS_VARIABLE, TIMEOUT_VARIABLE};
+pub use env::{RENDEZVOUS_VARIABLE, TIMEOUT_VARIABLE, TRANSPORT_VARIABLE};
 pub use error::{Error, Result};
 pub use group::{Group, GroupName, WORLD_GROUP, is_world_group};
 pub use op::{CollectiveKind, CollectiveOp, ParseOpError, Reduction};
 pub use registered::RegisteredMemory;
-pub use rendezvous::{JoinOptions, Rendezvous};
+pub use rendezvous::{JoinOptions, Rendezvous, TransportKind};
 pub use shared::{MAX_RANKS, SEND_CAPACITY};
 pub use transport::Transport;
 pub use world::World;

@@ -2,6 +2,7 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -113,14 +114,64 @@ pub struct JoinOptions {
     pub rendezvous: Rendezvous,
     /// How long to wait for the others, when joining and later, before giving up.
     pub timeout: Duration,
+    /// What they exchange data through.
+    pub transport: TransportKind,
+}
+
+/// What the processes of a job exchange data through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TransportKind {
+    /// Memory that the ranks of one host share; they meet at the rendezvous.
+    #[default]
+    SharedMemory,
+    /// MPI, whose launcher has started the ranks, on any hosts. It has to be built in, by the feature `mpi`.
+    Mpi,
+}
+
+impl TransportKind {
+    /// Every kind.
+    pub const ALL: [TransportKind; 2] = [TransportKind::SharedMemory, TransportKind::Mpi];
+
+    /// Name in text forms.
+    pub const fn name(self) -> &'static str {
+        match self {
+            TransportKind::SharedMemory => "shared",
+            TransportKind::Mpi => "mpi",
+        }
+    }
+
+    /// Whether this build has it.
+    pub const fn is_available(self) -> bool {
+        match self {
+            TransportKind::SharedMemory => true,
+            TransportKind::Mpi => cfg!(feature = "mpi"),
+        }
+    }
+}
+
+impl fmt::Display for TransportKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for TransportKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let kind = TransportKind::ALL.into_iter().find(|kind| kind.name() == text);
+        kind.ok_or_else(|| Error::InvalidArgument(format!("{text:?} is no transport (shared, mpi)")))
+    }
 }
 
 impl JoinOptions {
     /// The timeout of [`JoinOptions::new`].
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-    /// Options with the default timeout.
+    /// Options with the default timeout, over shared memory.
     pub fn new(rank: usize, size: usize, rendezvous: Rendezvous) -> Self {
-        JoinOptions { rank, size, rendezvous, timeout: JoinOptions::DEFAULT_TIMEOUT }
+        let (timeout, transport) = (JoinOptions::DEFAULT_TIMEOUT, TransportKind::SharedMemory);
+        JoinOptions { rank, size, rendezvous, timeout, transport }
     }
 }

@@ -3,7 +3,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::shared::SharedMemory;
-use crate::{Collective, Error, Group, GroupName, JoinOptions, Result, Transport, is_world_group};
+use crate::{
+    Collective, Error, Group, GroupName, JoinOptions, Result, Transport, TransportKind, is_world_group,
+};
 
 /// One rank among all ranks of a job: where groups come from.
 ///
@@ -15,15 +17,21 @@ pub struct World {
 }
 
 impl World {
-    /// Joins as one process of a job on this host, and waits until all ranks have come.
+    /// Joins as one process of a job, and waits until all ranks have come.
     ///
     /// # Errors
     /// [`Error::Timeout`] naming the ranks that have not come, [`Error::PeerLost`] when one died meanwhile,
     /// [`Error::Mismatch`] when the ranks do not agree about their number, [`Error::InvalidArgument`] when the
-    /// rank is taken or the rendezvous is not ours, [`Error::Unsupported`] when there is not enough shared
-    /// memory, [`Error::Io`].
+    /// rank is taken, the rendezvous is not ours, or another MPI than the program's has started it;
+    /// [`Error::Unsupported`] when there is not enough shared memory, or MPI is not built in; [`Error::Io`].
     pub fn join(options: &JoinOptions) -> Result<World> {
-        World::over(SharedMemory::join(options)?)
+        match options.transport {
+            TransportKind::SharedMemory => World::over(SharedMemory::join(options)?),
+            #[cfg(feature = "mpi")]
+            TransportKind::Mpi => World::over(crate::mpi::Mpi::join(options)?),
+            #[cfg(not(feature = "mpi"))]
+            TransportKind::Mpi => Err(crate::env::without_mpi("MPI was asked for")),
+        }
     }
 
     /// The ranks of a job whose ranks are threads of this process, in order. A rank that waits longer than

@@ -25,6 +25,8 @@ pub(crate) use join::{close, is_rendezvous};
 pub use layout::MAX_RANKS;
 pub(crate) use layout::MEETING_LEN;
 pub(crate) use memory::Span;
+#[cfg(feature = "mpi")]
+pub(crate) use signature::Signature;
 pub(crate) use transport::SharedMemory;
 pub(crate) use wide::vectorise;
 

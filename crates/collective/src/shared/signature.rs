@@ -6,15 +6,15 @@ use crate::{CollectiveKind, Reduction};
 
 /// What a member says that it does, for the others to compare.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Signature {
-    pub(super) action: Action,
-    pub(super) dtype: DType,
+pub(crate) struct Signature {
+    pub(crate) action: Action,
+    pub(crate) dtype: DType,
     /// Elements of a block.
-    pub(super) count: usize,
+    pub(crate) count: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Action {
+pub(crate) enum Action {
     /// An operation of the public kind.
     Collective(CollectiveKind),
     /// Everybody gets everybody's bytes.
@@ -22,7 +22,7 @@ pub(super) enum Action {
 }
 
 /// A signature in shared memory; the last word is the number of the operation and how it was begun.
-pub(super) type Encoded = [u64; 5];
+pub(crate) type Encoded = [u64; 5];
 
 /// How a member has begun an operation: two bits above its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,15 +35,15 @@ pub(super) enum Manner {
 const NUMBER_BITS: u32 = 62;
 
 impl Signature {
-    pub(super) fn new(kind: &CollectiveKind, dtype: DType, count: usize) -> Self {
+    pub(crate) fn new(kind: &CollectiveKind, dtype: DType, count: usize) -> Self {
         Signature { action: Action::Collective(kind.clone()), dtype, count }
     }
 
-    pub(super) fn exchange() -> Self {
+    pub(crate) fn exchange() -> Self {
         Signature { action: Action::Exchange, dtype: DType::U8, count: 0 }
     }
 
-    pub(super) fn encode(&self, number: u64) -> Encoded {
+    pub(crate) fn encode(&self, number: u64) -> Encoded {
         let dtype = DType::ALL.iter().position(|d| *d == self.dtype).unwrap_or(usize::MAX) as u64;
         let (code, kind) = match &self.action {
             Action::Exchange => (0, None),
@@ -80,7 +80,7 @@ impl Signature {
         mine[..4] == theirs[..4] && Signature::number(mine) == Signature::number(theirs)
     }
 
-    pub(super) fn decode(words: &Encoded) -> Option<Self> {
+    pub(crate) fn decode(words: &Encoded) -> Option<Self> {
         let byte = |shift: u32| (words[0] >> shift & 0xff) as usize;
         let dtype = *DType::ALL.get(byte(16))?;
         let reduction = *Reduction::ALL.get(byte(8))?;

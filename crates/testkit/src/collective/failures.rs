@@ -47,7 +47,7 @@ fn failing(
     Case::new(name, move || {
         for size in [2, 3] {
             let answers = together(&provider, size, timeout, body)?;
-            for (rank, answer) in answers.into_iter().enumerate() {
+            for (rank, answer) in answers {
                 match answer {
                     Err(error) => judge(rank, &error)?,
                     Ok(()) if rank == 1 => {}

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mslite_collective::{Collective, Result};
+use mslite_collective::{Collective, Error, Result};
 
 use crate::suite::{self, Case, Expectations};
 pub use crate::suite::{KnownFailures, Outcome, Report};
@@ -51,8 +51,36 @@ pub fn collective_main(provider: impl Provider, known_failures: &'static KnownFa
     suite::run_main(cases(provider), Expectations { known_failures, required: &[] })
 }
 
+/// Runs the suite where ranks are processes, of which this one is `rank`. All processes call this, take part in every
+/// case, and judge what they see themselves.
+///
+/// The provider gives this process's rank of a new world of so many ranks, and is not called where there are too few
+/// of them for this one. The processes come to a case at different times, which the provider has to wait for.
+pub fn conformance_of_process(
+    rank: usize,
+    provider: impl Fn(usize, Duration) -> Result<Rank> + Send + Sync + 'static,
+    known_failures: &'static KnownFailures,
+) -> Report {
+    let own = move |size, timeout| {
+        let own = (rank < size).then(|| Ok((rank, provider(size, timeout)?)));
+        own.into_iter().collect()
+    };
+    suite::report(shared_cases(Arc::new(own)), Expectations { known_failures, required: &[] })
+}
+
 fn cases(provider: impl Provider) -> Vec<Case> {
-    let provider: ranks::SharedProvider = Arc::new(provider);
+    shared_cases(Arc::new(move |size, timeout| {
+        let ranks: Vec<(usize, Rank)> = provider(size, timeout)?.into_iter().enumerate().collect();
+        match ranks.len() == size {
+            true => Ok(ranks),
+            false => {
+                Err(Error::InvalidArgument(format!("{} ranks were made instead of {size}", ranks.len())))
+            }
+        }
+    }))
+}
+
+fn shared_cases(provider: ranks::SharedProvider) -> Vec<Case> {
     [exchanges::cases(&provider), ordering::cases(&provider), failures::cases(&provider)]
         .into_iter()
         .flatten()

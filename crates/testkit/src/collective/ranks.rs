@@ -1,5 +1,6 @@
 //! Ranks as threads.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use mslite_tensor::Tensor;
 use super::Rank;
 use crate::suite::{Case, Stop, Verdict, fail};
 
-pub(super) type SharedProvider = Arc<dyn Fn(usize, Duration) -> Result<Vec<Rank>> + Send + Sync>;
+/// Makes those ranks of a new world that are in this process, with their numbers.
+pub(super) type SharedProvider = Arc<dyn Fn(usize, Duration) -> Result<Vec<(usize, Rank)>> + Send + Sync>;
 
 /// How long ranks wait for each other where nobody is meant to be late.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,8 +48,7 @@ pub(super) fn case(
     let provider = provider.clone();
     Case::new(name, move || {
         for &size in sizes {
-            for (rank, verdict) in together(&provider, size, PATIENCE, body.clone())?.into_iter().enumerate()
-            {
+            for (rank, verdict) in together(&provider, size, PATIENCE, body.clone())? {
                 verdict.map_err(|stop| match stop {
                     Stop::Fail(reason) => Stop::Fail(format!("rank {rank} of {size}: {reason}")),
                     skip => skip,
@@ -58,19 +59,17 @@ pub(super) fn case(
     })
 }
 
-/// What each rank answers. Each rank leaves its world when its body has ended.
+/// What each rank of this process answers. Each rank leaves its world when its body has ended.
 pub(super) fn together<T: Send + 'static>(
     provider: &SharedProvider,
     size: usize,
     timeout: Duration,
     body: impl Fn(&Seat) -> T + Clone + Send + 'static,
-) -> Result<Vec<T>, Stop> {
+) -> Result<Vec<(usize, T)>, Stop> {
     let ranks = provider(size, timeout).map_err(fail("making ranks"))?;
-    if ranks.len() != size {
-        return Err(Stop::Fail(format!("{} ranks were made instead of {size}", ranks.len())));
-    }
+    let mut missing: BTreeSet<usize> = ranks.iter().map(|(rank, _)| *rank).collect();
     let (sender, receiver) = mpsc::channel();
-    for (rank, make) in ranks.into_iter().enumerate() {
+    for (rank, make) in ranks {
         let (sender, body) = (sender.clone(), body.clone());
         std::thread::spawn(move || {
             let seat = Seat { rank, size, make };
@@ -80,18 +79,17 @@ pub(super) fn together<T: Send + 'static>(
             let _ = sender.send((rank, answer));
         });
     }
-    let mut answers: Vec<Option<T>> = (0..size).map(|_| None).collect();
-    for _ in 0..size {
+    let mut answers = Vec::new();
+    while !missing.is_empty() {
         match receiver.recv_timeout(HANG) {
-            Ok((rank, Ok(answer))) => answers[rank] = Some(answer),
+            Ok((rank, Ok(answer))) => answers.push((rank, answer)),
             Ok((rank, Err(_))) => return Err(Stop::Fail(format!("rank {rank} panicked"))),
-            Err(_) => {
-                let missing: Vec<usize> = (0..size).filter(|&rank| answers[rank].is_none()).collect();
-                return Err(Stop::Fail(format!("ranks {missing:?} hang")));
-            }
+            Err(_) => return Err(Stop::Fail(format!("ranks {missing:?} hang"))),
         }
+        missing.retain(|rank| answers.iter().all(|(answered, _)| answered != rank));
     }
-    Ok(answers.into_iter().flatten().collect())
+    answers.sort_by_key(|(rank, _)| *rank);
+    Ok(answers)
 }
 
 /// Runs an operation on a tensor of its own for what comes back.

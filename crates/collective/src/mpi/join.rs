@@ -1,0 +1,143 @@
+//! How ranks meet.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use super::library::{self, Communicator, Receiving, Sending};
+use super::member::{Member, lost};
+use super::process::process;
+use super::wait::{Awaited, Patience};
+use crate::{Error, JoinOptions, Result};
+
+/// Tags in the communicator of all processes.
+const HELLO: i32 = 17331;
+const DATA: i32 = 17332;
+const NOTICES: i32 = 17333;
+
+/// The first number of a greeting; a version.
+const MAGIC: u64 = 0x6d73_6c69_7465_0001;
+
+const LONGEST_GREETING: usize = 1024;
+
+/// Joins the other ranks, which all do so; worlds are joined one after the other.
+pub(super) fn join(options: &JoinOptions) -> Result<Member> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let process = process(options)?;
+    let all = Communicator::world()?;
+    if all.rank != options.rank || all.size < options.size {
+        return Err(Error::InvalidArgument(format!(
+            "the environment says rank {} of {}, but MPI says rank {} of {}: this program uses {}, and is to be started by \
+             its mpirun",
+            options.rank, options.size, all.rank, all.size, process.version
+        )));
+    }
+    let greetings = meet(&all, options)?;
+    // All have come, so that making communicators does not wait.
+    let data = all.of_first(options.size, DATA)?;
+    let notices = all.of_first(options.size, NOTICES)?;
+    let world = greetings[0].number;
+    let hosts = greetings.into_iter().map(|greeting| greeting.host).collect();
+    Member::new([data, notices], world, hosts, options.timeout)
+}
+
+/// What a rank says of itself.
+#[derive(Debug)]
+struct Greeting {
+    /// Another one each time.
+    number: u64,
+    size: usize,
+    host: String,
+}
+
+impl Greeting {
+    fn own(size: usize) -> Self {
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let number = time.as_nanos() as u64 ^ u64::from(std::process::id()) << 44;
+        Greeting { number, size, host: library::host() }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let words = [MAGIC, self.number, self.size as u64].map(u64::to_le);
+        let mut bytes = bytemuck::bytes_of(&words).to_vec();
+        bytes.extend(self.host.bytes());
+        bytes.truncate(LONGEST_GREETING);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (words, host) = bytes.split_at_checked(24)?;
+        let words: Vec<u64> = words.as_chunks().0.iter().map(|&word| u64::from_le_bytes(word)).collect();
+        let size = usize::try_from(words[2]).ok()?;
+        let host = String::from_utf8_lossy(host).into_owned();
+        (words[0] == MAGIC).then_some(Greeting { number: words[1], size, host })
+    }
+}
+
+/// Exchanges greetings with all ranks.
+fn meet(all: &Communicator, options: &JoinOptions) -> Result<Vec<Greeting>> {
+    let own = Greeting::own(options.size);
+    let bytes = own.encode().into();
+    let mut meeting = Meeting { incoming: Vec::new(), come: Vec::new(), outgoing: Vec::new() };
+    for rank in 0..options.size {
+        let others = rank != options.rank;
+        let incoming = others.then(|| all.receive(vec![0; LONGEST_GREETING].into(), Some(rank), HELLO));
+        meeting.incoming.push(incoming.transpose()?);
+        meeting.come.push(None);
+        if others {
+            meeting.outgoing.push(all.send(&bytes, bytes.len(), rank, HELLO)?);
+        }
+    }
+    meeting.come[options.rank] = Some(own);
+    Patience::new(options.size).wait(&mut meeting, |meeting, waited| match waited >= options.timeout {
+        true => Err(Error::Timeout {
+            missing: meeting.missing()?,
+            waited: options.timeout,
+            operation: "joining".to_owned(),
+            detail: "MPI has started there, but the rank has not joined".to_owned(),
+        }),
+        false => Ok(()),
+    })?;
+    let greetings: Vec<Greeting> = meeting.come.into_iter().flatten().collect();
+    check_sizes(&greetings, options)?;
+    Ok(greetings)
+}
+
+fn check_sizes(greetings: &[Greeting], options: &JoinOptions) -> Result<()> {
+    let Some(other) = greetings.iter().position(|greeting| greeting.size != options.size) else {
+        return Ok(());
+    };
+    let mut sides = [(options.rank, options.size), (other, greetings[other].size)];
+    sides.sort();
+    let [(a, first), (b, second)] = sides;
+    let operations = [first, second].map(|size| format!("a world of {size} ranks"));
+    Err(Error::Mismatch { ranks: [a, b], operations })
+}
+
+/// Greetings under way, by rank.
+struct Meeting {
+    incoming: Vec<Option<Receiving>>,
+    come: Vec<Option<Greeting>>,
+    outgoing: Vec<Sending>,
+}
+
+impl Awaited for Meeting {
+    fn is_done(&mut self) -> Result<bool> {
+        Ok(self.missing()?.is_empty())
+    }
+
+    fn missing(&mut self) -> Result<Vec<usize>> {
+        for (rank, place) in self.incoming.iter_mut().enumerate() {
+            let Some(receiving) = place else { continue };
+            if let Some(received) = receiving.poll()? {
+                let greeting = Greeting::decode(&received.block[..received.len]);
+                let damaged = || lost(rank, "it greets in another version", "joining".to_owned());
+                self.come[rank] = Some(greeting.ok_or_else(damaged)?);
+                *place = None;
+            }
+        }
+        // Greetings are short: they go when the others come.
+        self.outgoing.retain_mut(|sending| sending.is_done() == Ok(false));
+        Ok((0..self.come.len()).filter(|&rank| self.come[rank].is_none()).collect())
+    }
+}
