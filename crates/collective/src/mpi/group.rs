@@ -266,7 +266,8 @@ impl Running<'_> {
 
     fn receive(&mut self, from: usize, capacity: usize) -> Result<Receiving> {
         let (rank, tag) = (self.at.group.ranks[from], self.at.tag);
-        let receiving = self.at.member.data.receive(self.progress.blocks.to_fill(capacity), Some(rank), tag);
+        let receiving =
+            self.at.member.communicator.receive(self.progress.blocks.to_fill(capacity), Some(rank), tag);
         receiving.map_err(|error| self.lost(rank, &error))
     }
 
@@ -279,7 +280,7 @@ impl Running<'_> {
             _ => self.progress.blocks.to_send(capacity, spans),
         };
         let rank = self.at.group.ranks[to];
-        let sending = self.at.member.data.send(&block, len, rank, self.at.tag);
+        let sending = self.at.member.communicator.send(&block, len, rank, self.at.tag);
         flight.outgoing.push((rank, sending.map_err(|error| self.lost(rank, &error))?));
         flight.sent = key.map(|key| (block, key));
         Ok(())
@@ -359,7 +360,7 @@ impl Arrival<'_> {
         let header = Header::decode(bytes);
         if header.is_none_or(|header| header.world != expected.world) {
             // It was sent in an earlier world, to a group that is gone.
-            let next = self.at.member.data.receive(received.block, Some(rank), self.at.tag)?;
+            let next = self.at.member.communicator.receive(received.block, Some(rank), self.at.tag)?;
             self.flight.incoming[member] = Some(next);
             return Ok(false);
         }

@@ -1,6 +1,6 @@
 //! How ranks meet.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::library::{self, Communicator, Receiving, Sending};
@@ -11,8 +11,7 @@ use crate::{Error, JoinOptions, Result};
 
 /// Tags in the communicator of all processes.
 const HELLO: i32 = 17331;
-const DATA: i32 = 17332;
-const NOTICES: i32 = 17333;
+const CREATION: i32 = 17332;
 
 /// The first number of a greeting; a version.
 const MAGIC: u64 = 0x6d73_6c69_7465_0001;
@@ -33,12 +32,24 @@ pub(super) fn join(options: &JoinOptions) -> Result<Member> {
         )));
     }
     let greetings = meet(&all, options)?;
-    // All have come, so that making communicators does not wait.
-    let data = all.of_first(options.size, DATA)?;
-    let notices = all.of_first(options.size, NOTICES)?;
+    // All have come, so that making a communicator does not wait.
+    let communicator = communicator(&all, options.size)?;
     let world = greetings[0].number;
     let hosts = greetings.into_iter().map(|greeting| greeting.host).collect();
-    Member::new([data, notices], world, hosts, options.timeout)
+    Member::new(communicator, world, hosts, options.timeout)
+}
+
+/// The communicator of the first `size` processes, apart from that of the program. All worlds of one size share it, and
+/// have tags of their own.
+fn communicator(all: &Communicator, size: usize) -> Result<Arc<Communicator>> {
+    static MADE: Mutex<Vec<Arc<Communicator>>> = Mutex::new(Vec::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = made.iter().find(|communicator| communicator.size == size) {
+        return Ok(Arc::clone(known));
+    }
+    let new = Arc::new(all.of_first(size, CREATION)?);
+    made.push(Arc::clone(&new));
+    Ok(new)
 }
 
 /// What a rank says of itself.

@@ -126,12 +126,12 @@ fn check(code: c_int, what: &str) -> Result<()> {
     Err(Error::Io { what: what.to_owned(), reason, kind: std::io::ErrorKind::Other })
 }
 
-/// A communicator. Errors in it are returned; by default MPI would end the process.
+/// A communicator. Errors in it are returned; by default MPI would end the process. It is never freed, since messages
+/// that nobody has received may come at any time.
 pub(super) struct Communicator {
     handle: ffi::MPI_Comm,
     pub(super) rank: usize,
     pub(super) size: usize,
-    is_own: bool,
 }
 
 // SAFETY: a handle is a name, valid in all threads; it is only used by who has the turn.
@@ -144,7 +144,7 @@ impl Communicator {
     pub(super) fn world() -> Result<Self> {
         let _turn = turn();
         // SAFETY: a constant of the library.
-        Communicator::from_handle(unsafe { ffi::RSMPI_COMM_WORLD }, false)
+        Communicator::from_handle(unsafe { ffi::RSMPI_COMM_WORLD })
     }
 
     /// A new communicator of the first `size` processes of this one. They call it together, and wait for each other.
@@ -163,10 +163,10 @@ impl Communicator {
             ffi::MPI_Group_free(all);
             *new
         };
-        Communicator::from_handle(handle, true)
+        Communicator::from_handle(handle)
     }
 
-    fn from_handle(handle: ffi::MPI_Comm, is_own: bool) -> Result<Self> {
+    fn from_handle(handle: ffi::MPI_Comm) -> Result<Self> {
         let (mut rank, mut size) = (0, 0);
         // SAFETY: the handle is a communicator's.
         unsafe {
@@ -175,12 +175,7 @@ impl Communicator {
             check(ffi::MPI_Comm_rank(handle, &mut rank), "MPI_Comm_rank")?;
             check(ffi::MPI_Comm_size(handle, &mut size), "MPI_Comm_size")?;
         }
-        Ok(Communicator { handle, rank: rank as usize, size: size as usize, is_own })
-    }
-
-    /// Never frees it, since messages may still be under way.
-    pub(super) fn leak(&mut self) {
-        self.is_own = false;
+        Ok(Communicator { handle, rank: rank as usize, size: size as usize })
     }
 
     /// The largest tag.
@@ -229,16 +224,6 @@ impl Communicator {
         check(code, "MPI_Irecv")?;
         // SAFETY: the call has succeeded, and with that written the request.
         Ok(Receiving { request: Request(unsafe { request.assume_init() }), block: Some(block) })
-    }
-}
-
-impl Drop for Communicator {
-    fn drop(&mut self) {
-        let _turn = turn();
-        if self.is_own && is_running() {
-            // SAFETY: the handle is ours, and not used again.
-            unsafe { ffi::MPI_Comm_free(&mut self.handle) };
-        }
     }
 }
 

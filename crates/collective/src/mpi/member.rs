@@ -10,8 +10,6 @@ use super::wait::{Awaited, Patience};
 use crate::env::fnv1a;
 use crate::{Error, Group, Result};
 
-const NOTICE_TAG: i32 = 0;
-
 /// How long a message from a rank that has left may still be under way.
 const GRACE: Duration = Duration::from_millis(100);
 
@@ -30,10 +28,10 @@ pub(super) struct Member {
     /// Messages that the sender does not wait for, with their lengths.
     outbox: Mutex<Vec<(usize, Sending)>>,
     hearing: Mutex<Hearing>,
-    pub(super) data: Communicator,
+    pub(super) communicator: Arc<Communicator>,
 }
 
-/// What the others have said. Messages stand before the communicator, which is freed last.
+/// What the others have said.
 struct Hearing {
     incoming: Option<Receiving>,
     outgoing: Vec<Sending>,
@@ -47,7 +45,9 @@ struct Hearing {
     /// Groups that others have announced.
     announced: Vec<(usize, String, Vec<usize>)>,
     has_left: bool,
-    communicator: Communicator,
+    communicator: Arc<Communicator>,
+    /// Of notices in this world.
+    tag: i32,
 }
 
 struct Failure {
@@ -66,14 +66,14 @@ pub(super) struct Context<'a> {
 }
 
 impl Member {
-    /// A member of the world with this number, over two communicators of all its ranks: for data, and for notices.
+    /// A member of the world with this number, over the communicator of all its ranks.
     pub(super) fn new(
-        [data, notices]: [Communicator; 2],
+        communicator: Arc<Communicator>,
         world: u64,
         hosts: Vec<String>,
         timeout: Duration,
     ) -> Result<Self> {
-        let (rank, size) = (data.rank, data.size);
+        let (rank, size) = (communicator.rank, communicator.size);
         let here = hosts.iter().filter(|&host| *host == hosts[rank]).count();
         let mut hearing = Hearing {
             incoming: None,
@@ -84,11 +84,12 @@ impl Member {
             groups: Vec::new(),
             announced: Vec::new(),
             has_left: false,
-            communicator: notices,
+            tag: tag(&communicator, world, "notices"),
+            communicator: Arc::clone(&communicator),
         };
         hearing.listen(None)?;
-        let (outbox, hearing) = (Mutex::default(), Mutex::new(hearing));
-        Ok(Member { rank, size, timeout, patience: Patience::new(here), world, hosts, outbox, hearing, data })
+        let (outbox, hearing, patience) = (Mutex::default(), Mutex::new(hearing), Patience::new(here));
+        Ok(Member { rank, size, timeout, patience, world, hosts, outbox, hearing, communicator })
     }
 
     /// Enters a group of this rank, of which the other members are told, and gives the tag of its messages; the next
@@ -96,8 +97,7 @@ impl Member {
     pub(super) fn enter(&self, group: &Group) -> Result<i32> {
         self.hear()?;
         self.check(WORLD, &|| format!("opening group {:?}", group.name.as_str()))?;
-        let tags = (self.data.largest_tag() / 2) as u64;
-        let tag = (fnv1a(group.name.as_str().as_bytes()) % tags * 2) as i32;
+        let tag = tag(&self.communicator, self.world, &format!("group {}", group.name));
         let name = notice::shortened(group.name.as_str()).to_owned();
         let mut hearing = self.hearing();
         if let Some((other, ..)) =
@@ -286,13 +286,6 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         self.leave();
-        let hearing = self.hearing.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let outbox = self.outbox.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // What has not come to its end stays with a communicator that is never freed.
-        if !hearing.failures.is_empty() || !hearing.outgoing.is_empty() || !outbox.is_empty() {
-            hearing.communicator.leak();
-            self.data.leak();
-        }
     }
 }
 
@@ -301,7 +294,7 @@ impl Hearing {
     fn listen(&mut self, block: Option<Box<[u8]>>) -> Result<()> {
         let capacity = notice::capacity(self.left.len());
         let block = block.unwrap_or_else(|| vec![0; capacity].into());
-        self.incoming = Some(self.communicator.receive(block, None, NOTICE_TAG)?);
+        self.incoming = Some(self.communicator.receive(block, None, self.tag)?);
         Ok(())
     }
 
@@ -309,7 +302,7 @@ impl Hearing {
         let bytes: Arc<[u8]> = notice.encode(member.world).into();
         for rank in ranks.filter(|&rank| rank != member.rank) {
             // Who cannot be told notices by itself.
-            let sending = self.communicator.send(&bytes, bytes.len(), rank, NOTICE_TAG);
+            let sending = self.communicator.send(&bytes, bytes.len(), rank, self.tag);
             self.outgoing.extend(sending);
         }
     }
@@ -370,6 +363,12 @@ impl Awaited for Emptying<'_> {
 
 pub(super) fn lost(rank: usize, reason: &str, operation: String) -> Error {
     Error::PeerLost { rank, reason: reason.to_owned(), operation }
+}
+
+/// The tag for a purpose in a world; the next one is free, too. The same purpose has different tags in different worlds.
+fn tag(communicator: &Communicator, world: u64, purpose: &str) -> i32 {
+    let tags = (communicator.largest_tag() / 2) as u64;
+    (fnv1a(format!("{world} {purpose}").as_bytes()) % tags * 2) as i32
 }
 
 impl fmt::Debug for Member {

@@ -83,7 +83,7 @@ impl Inbox {
 
 impl Line<'_> {
     fn start(&self, block: &std::sync::Arc<[u8]>, len: usize) -> Result<Sending> {
-        let sending = self.at.member.data.send(block, len, self.rank, self.at.message_tag());
+        let sending = self.at.member.communicator.send(block, len, self.rank, self.at.message_tag());
         sending.map_err(|error| self.lost(&error.to_string()))
     }
 
@@ -142,7 +142,7 @@ impl Line<'_> {
 
     fn next(&self, capacity: usize) -> Result<Received> {
         let block = vec![0; capacity].into();
-        let receiving = self.at.member.data.receive(block, Some(self.rank), self.at.message_tag());
+        let receiving = self.at.member.communicator.receive(block, Some(self.rank), self.at.message_tag());
         let receiving = receiving.map_err(|error| self.lost(&error.to_string()))?;
         let mut come = Come { line: self, receiving, received: None };
         self.wait(&mut come)?;
