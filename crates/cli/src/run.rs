@@ -9,7 +9,7 @@ use clap::error::ErrorKind as UsageError;
 use clap::{Args, CommandFactory};
 use mslite::{
     BuildOptions, Context, DType, Error, ErrorKind, Key, MemoryUsage, Mode, Model, ModelType, Ranks, Result,
-    Tensor, World, bf16,
+    Tensor, TransportKind, World, bf16,
 };
 use mslite_tensor::{Tensor as Data, npz};
 use serde_json::json;
@@ -28,8 +28,8 @@ const MAX_TIMEOUT: f64 = 365.0 * 24.0 * 3600.0;
 /// Runs a model and prints its outputs.
 ///
 /// With --ranks N it starts N processes, each with its own slice: MODEL and other paths contain `{rank}`. Without
-/// --ranks the process is one rank if a launcher (`mslite launch`, mpirun, srun, torchrun, msrun) or the
-/// environment (RANK_ID, RANK_SIZE) says so, else it is alone.
+/// --ranks the process is one rank if a launcher (`mslite launch`, mpirun, srun, torchrun, msrun, an indexed job
+/// of Kubernetes) or the environment (RANK_ID, RANK_SIZE) says so, else it is alone.
 ///
 /// Examples:
 ///   mslite run net.mindir
@@ -76,6 +76,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true,
         value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
+    /// What ranks that a launcher has started exchange data through: `shared` memory, by default on one host, or
+    /// `mpi`, by default on several
+    #[arg(long, value_name = "T", conflicts_with = "ranks")]
+    transport: Option<TransportKind>,
     /// Seconds that a rank waits for others before it gives up [default: 30]
     #[arg(long, value_name = "S", value_parser = parse_timeout)]
     timeout: Option<f64>,
@@ -189,6 +193,7 @@ fn context(args: &RunArgs, ranks: Ranks) -> Result<Context> {
     context.cpu.thread_num = args.threads;
     context.timeout = args.timeout.map(Duration::from_secs_f64);
     context.ranks = ranks;
+    context.transport = args.transport;
     let rank = context.rank_id()?;
     context.group_info_file = args.group_file.as_deref().map(|path| at_rank(path, rank));
     Ok(context)

@@ -115,7 +115,18 @@ impl JoinOptions {
     /// [`Error::InvalidArgument`] for values that make no sense, [`Error::Unsupported`] when the launcher says
     /// that the ranks are on several hosts, or MPI is asked for, and MPI is not built in.
     pub fn from_env() -> Result<Option<JoinOptions>> {
-        from_variables(&|name| std::env::var(name).ok())
+        JoinOptions::from_env_over(None)
+    }
+
+    /// The same, but over this transport, if one is given, whatever `MSLITE_TRANSPORT` says.
+    ///
+    /// # Errors
+    /// As [`JoinOptions::from_env`].
+    pub fn from_env_over(transport: Option<TransportKind>) -> Result<Option<JoinOptions>> {
+        from_variables(&|name| match (name, transport) {
+            (TRANSPORT_VARIABLE, Some(kind)) => Some(kind.name().to_owned()),
+            _ => std::env::var(name).ok(),
+        })
     }
 }
 

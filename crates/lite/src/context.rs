@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use mslite_backend_cpu::CpuBackend;
-use mslite_collective::{JoinOptions, World};
+use mslite_collective::{JoinOptions, TransportKind, World};
 use mslite_runtime::{Backend, DeviceOptions, NamedDevice, Registry};
 
 use crate::{Error, ErrorKind, Result};
@@ -33,6 +33,9 @@ pub struct Context {
     /// With [`Ranks::Environment`] the process joins the others once, for all its models: the timeout of the
     /// context with which it does so holds for them all. A [`Ranks::World`] keeps the timeout that it was made with.
     pub timeout: Option<Duration>,
+    /// What the ranks of [`Ranks::Environment`] exchange data through; by default what the environment says
+    /// (`MSLITE_TRANSPORT`), else shared memory on one host, and MPI on several.
+    pub transport: Option<TransportKind>,
     registry: Registry,
 }
 
@@ -88,8 +91,8 @@ pub struct AscendSettings {
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum Ranks {
-    /// What the launcher has set in the environment (`mslite launch`, mpirun, srun, torchrun, msrun); alone if
-    /// none has.
+    /// What the launcher has set in the environment (`mslite launch`, mpirun, srun, torchrun, msrun, indexed jobs of
+    /// Kubernetes); alone if none has.
     #[default]
     Environment,
     /// Alone, whatever the environment says.
@@ -108,6 +111,7 @@ impl Default for Context {
             group_info_file: None,
             ranks: Ranks::default(),
             timeout: None,
+            transport: None,
             registry: Registry::new().with(Arc::new(CpuBackend)),
         }
     }
@@ -147,7 +151,8 @@ impl Context {
             Ranks::Alone => (0, 1),
             Ranks::World(world) => (world.rank(), world.size()),
             Ranks::Environment => {
-                JoinOptions::from_env()?.map_or((0, 1), |options| (options.rank, options.size))
+                let options = JoinOptions::from_env_over(self.transport)?;
+                options.map_or((0, 1), |options| (options.rank, options.size))
             }
         })
     }
@@ -158,7 +163,7 @@ impl Context {
     /// A rank that has not joined the others yet joins for that, and gives them one second to come.
     pub fn abort(&self, error: &Error) {
         let world = match &self.ranks {
-            Ranks::Environment => world_of_environment(Some(LAST_CALL)),
+            Ranks::Environment => world_of_environment(Some(LAST_CALL), self.transport),
             _ => self.world(),
         };
         // Ranks that do not come have nothing to be told.
@@ -172,7 +177,7 @@ impl Context {
         match &self.ranks {
             Ranks::Alone => Ok(None),
             Ranks::World(world) => Ok(Some(world.clone())),
-            Ranks::Environment => world_of_environment(self.timeout),
+            Ranks::Environment => world_of_environment(self.timeout, self.transport),
         }
     }
 
@@ -210,9 +215,12 @@ impl Context {
 }
 
 /// One world for the process: a process is one rank, however many models it builds.
-fn world_of_environment(timeout: Option<Duration>) -> Result<Option<Arc<World>>> {
+fn world_of_environment(
+    timeout: Option<Duration>,
+    transport: Option<TransportKind>,
+) -> Result<Option<Arc<World>>> {
     static WORLD: OnceLock<Mutex<Option<Arc<World>>>> = OnceLock::new();
-    let Some(mut options) = JoinOptions::from_env()? else { return Ok(None) };
+    let Some(mut options) = JoinOptions::from_env_over(transport)? else { return Ok(None) };
     options.timeout = timeout.unwrap_or(options.timeout);
     let mut joined =
         WORLD.get_or_init(Mutex::default).lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -14,7 +14,7 @@ use mslite_tensor::{Buffer, HostSpan, Stream};
 use super::blocks::Blocks;
 use super::header::{self, Header};
 use super::library::{Receiving, Sending};
-use super::member::{Context, Member, lost};
+use super::member::{Context, Presence, lost};
 use super::messages::Inbox;
 use super::plan::{Gossip, ONE_SHOT, Plan, Transfer, largest_message};
 use super::wait::Awaited;
@@ -28,7 +28,7 @@ const WINDOW: usize = 2;
 
 /// One rank in one group, over MPI.
 pub(super) struct MpiGroup {
-    pub(super) member: Arc<Member>,
+    pub(super) member: Arc<Presence>,
     pub(super) group: Group,
     /// Tells groups apart, in notices and in descriptions of operations.
     pub(super) scope: u64,
@@ -50,7 +50,7 @@ struct Progress {
 
 impl MpiGroup {
     /// Does not wait for the other members.
-    pub(super) fn open(member: &Arc<Member>, group: Group) -> Result<Self> {
+    pub(super) fn open(member: &Arc<Presence>, group: Group) -> Result<Self> {
         let tag = member.enter(&group)?;
         let scope = fnv1a(format!("{:?} {}", group.ranks, group.name).as_bytes()).max(1);
         let progress = Mutex::new(Progress { last: vec![None; group.size()], ..Progress::default() });

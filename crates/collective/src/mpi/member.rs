@@ -1,11 +1,13 @@
 //! One rank's place in a world over MPI, and what it hears from the others besides data.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::library::{Communicator, Receiving, Sending};
 use super::notice::{self, Notice, WORLD};
+use super::process;
 use super::wait::{Awaited, Patience};
 use crate::env::fnv1a;
 use crate::{Error, Group, Result};
@@ -16,7 +18,11 @@ const GRACE: Duration = Duration::from_millis(100);
 /// Bytes that may be under way to others while nobody waits for them.
 const OUTBOX: usize = 1 << 20;
 
-/// One rank's place in a world. Dropping it leaves the world: whoever needs this rank later is told.
+/// Holds a rank in its world. Dropping it leaves the world: whoever needs this rank later is told.
+#[derive(Debug)]
+pub(super) struct Presence(Arc<Member>);
+
+/// One rank's place in a world.
 pub(super) struct Member {
     pub(super) rank: usize,
     pub(super) size: usize,
@@ -283,9 +289,28 @@ impl Member {
     }
 }
 
-impl Drop for Member {
+impl Presence {
+    pub(super) fn new(member: Member) -> Self {
+        let member = Arc::new(member);
+        process::remember(&member);
+        Presence(member)
+    }
+}
+
+impl Deref for Presence {
+    type Target = Member;
+
+    fn deref(&self) -> &Member {
+        &self.0
+    }
+}
+
+impl Drop for Presence {
     fn drop(&mut self) {
         self.leave();
+        if !self.has_failed() {
+            process::forget(&self.0);
+        }
     }
 }
 

@@ -21,13 +21,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::group::MpiGroup;
-use self::member::Member;
+use self::member::Presence;
 use crate::{Collective, Group, GroupName, JoinOptions, Result, Transport};
 
 /// Ranks over MPI.
 #[derive(Debug)]
 pub(crate) struct Mpi {
-    member: Arc<Member>,
+    member: Arc<Presence>,
     /// All ranks.
     everybody: Arc<MpiGroup>,
 }
@@ -36,8 +36,7 @@ impl Mpi {
     /// Joins the first `size` processes that MPI's launcher has started, as which this one is `rank`, and waits until all
     /// have come.
     pub(crate) fn join(options: &JoinOptions) -> Result<Self> {
-        let member = Arc::new(join::join(options)?);
-        process::remember(&member);
+        let member = Arc::new(Presence::new(join::join(options)?));
         let ranks = (0..member.size).collect();
         let everybody = Group { name: GroupName::world(), ranks, rank: member.rank };
         let everybody = Arc::new(MpiGroup::open(&member, everybody)?);

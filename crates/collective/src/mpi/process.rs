@@ -1,7 +1,7 @@
 //! MPI's life in this process: it starts with the first world that needs it, and ends when the process does.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::library::{self, Owner};
@@ -13,8 +13,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 static PROCESS: OnceLock<Result<Process>> = OnceLock::new();
 
-/// The members of worlds in this process, that are told to leave when it ends.
-static MEMBERS: Mutex<Vec<Weak<Member>>> = Mutex::new(Vec::new());
+/// The members of worlds that this process is in, or that have failed: they matter when it ends.
+static MEMBERS: Mutex<Vec<Arc<Member>>> = Mutex::new(Vec::new());
 
 /// What is known about MPI in this process.
 #[derive(Debug)]
@@ -43,9 +43,13 @@ pub(super) fn process(options: &JoinOptions) -> Result<&'static Process> {
 
 /// Takes note of a member, for the end of the process.
 pub(super) fn remember(member: &Arc<Member>) {
+    MEMBERS.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(member));
+}
+
+/// Forgets a member that has left in peace.
+pub(super) fn forget(member: &Arc<Member>) {
     let mut members = MEMBERS.lock().unwrap_or_else(PoisonError::into_inner);
-    members.retain(|member| member.strong_count() > 0);
-    members.push(Arc::downgrade(member));
+    members.retain(|other| !Arc::ptr_eq(other, member));
 }
 
 fn start(options: &JoinOptions) -> Result<Process> {
@@ -93,7 +97,6 @@ fn late(options: &JoinOptions) -> Error {
 extern "C" fn end() {
     let Some(Ok(Process { keeper: Some(keeper), .. })) = PROCESS.get() else { return };
     let members = std::mem::take(&mut *MEMBERS.lock().unwrap_or_else(PoisonError::into_inner));
-    let members: Vec<Arc<Member>> = members.iter().filter_map(Weak::upgrade).collect();
     members.iter().for_each(|member| member.leave());
     let has_failed = members.iter().any(|member| member.has_failed());
     let all_ended = !has_failed || members.iter().all(|member| member.wait_until_all_left(LAST_WORDS));
