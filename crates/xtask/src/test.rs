@@ -1,5 +1,7 @@
 //! `cargo xtask test`: everything that must hold, in one command.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
@@ -15,8 +17,7 @@ struct Step {
 enum Work {
     Cargo {
         arguments: &'static [&'static str],
-        /// A component of the Rust toolchain that may be absent, and the cargo command that it brings.
-        component: Option<(&'static str, &'static str)>,
+        needs: Needs,
         /// Set for the command.
         environment: &'static [(&'static str, &'static str)],
     },
@@ -30,12 +31,21 @@ enum Work {
 const FEATURES: &str =
     "mslite-collective/nccl,mslite-collective/hccl,mslite-testkit/nccl,mslite-testkit/hccl";
 
+/// What a step needs that may be absent.
+enum Needs {
+    Nothing,
+    /// A component of the Rust toolchain, and the cargo command that it brings.
+    Component(&'static str, &'static str),
+    /// An MPI with its compiler wrapper, and libclang, which reads its headers.
+    Mpi,
+}
+
 const STEPS: &[Step] = &[
     Step {
         name: "format",
         work: Work::Cargo {
             arguments: &["fmt", "--all", "--check"],
-            component: Some(("rustfmt", "fmt")),
+            needs: Needs::Component("rustfmt", "fmt"),
             environment: &[],
         },
     },
@@ -54,7 +64,7 @@ const STEPS: &[Step] = &[
                 "-D",
                 "warnings",
             ],
-            component: Some(("clippy", "clippy")),
+            needs: Needs::Component("clippy", "clippy"),
             environment: &[],
         },
     },
@@ -62,7 +72,24 @@ const STEPS: &[Step] = &[
         name: "tests",
         work: Work::Cargo {
             arguments: &["test", "--workspace", "--features", FEATURES, "--quiet"],
-            component: None,
+            needs: Needs::Nothing,
+            environment: &[],
+        },
+    },
+    Step {
+        name: "tests over MPI",
+        work: Work::Cargo {
+            arguments: &[
+                "test",
+                "--package",
+                "mslite-testkit",
+                "--features",
+                "mpi",
+                "--test",
+                "mpi",
+                "--quiet",
+            ],
+            needs: Needs::Mpi,
             environment: &[],
         },
     },
@@ -70,7 +97,7 @@ const STEPS: &[Step] = &[
         name: "documentation",
         work: Work::Cargo {
             arguments: &["doc", "--workspace", "--features", FEATURES, "--no-deps", "--quiet"],
-            component: None,
+            needs: Needs::Nothing,
             environment: &[("RUSTDOCFLAGS", "-D warnings")],
         },
     },
@@ -111,11 +138,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
 impl Work {
     fn run(&self, workspace: &Workspace) -> Result<Outcome> {
         let passed = match self {
-            Work::Cargo { component: Some((component, command)), .. } if !is_installed(command) => {
-                let reason = format!("{component} is not installed: rustup component add {component}");
-                return Ok(Outcome::Skipped(reason));
-            }
-            Work::Cargo { arguments, environment, .. } => {
+            Work::Cargo { arguments, environment, needs } => {
+                if let Some(reason) = needs.lacking() {
+                    return Ok(Outcome::Skipped(reason));
+                }
                 let mut command = cargo();
                 command.args(*arguments).envs(environment.iter().copied()).current_dir(&workspace.root);
                 command.status().map_err(|e| format!("cargo does not start: {e}"))?.success()
@@ -134,6 +160,49 @@ impl Work {
         };
         Ok(if passed { Outcome::Passed } else { Outcome::Failed })
     }
+}
+
+impl Needs {
+    /// What is absent, if anything.
+    fn lacking(&self) -> Option<String> {
+        match self {
+            Needs::Component(component, command) if !is_installed(command) => {
+                Some(format!("{component} is not installed: rustup component add {component}"))
+            }
+            Needs::Mpi if !runs(&std::env::var("MPICC").unwrap_or_else(|_| "mpicc".to_owned())) => {
+                Some("there is no mpicc: install Open MPI or MPICH with its headers, or set MPICC".to_owned())
+            }
+            Needs::Mpi if !has_libclang() => {
+                Some("there is no libclang: install it, or set LIBCLANG_PATH".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn runs(program: &str) -> bool {
+    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+}
+
+/// Whether libclang is where systems have it, or where LIBCLANG_PATH says.
+fn has_libclang() -> bool {
+    let list = |folder: &Path| -> Vec<PathBuf> {
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    };
+    let is_it = |path: &PathBuf| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.starts_with("libclang") && name.contains(".so"))
+    };
+    let given = std::env::var_os("LIBCLANG_PATH").map(PathBuf::from);
+    let usual = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from);
+    let versions = usual.iter().flat_map(|folder| list(folder)).filter(|path| path.is_dir());
+    let nested: Vec<PathBuf> = versions.flat_map(|folder| [folder.join("lib"), folder]).collect();
+    given
+        .into_iter()
+        .chain(usual.clone())
+        .chain(nested)
+        .any(|folder| is_it(&folder) || list(&folder).iter().any(is_it))
 }
 
 fn is_installed(command: &str) -> bool {

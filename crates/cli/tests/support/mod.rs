@@ -1,8 +1,12 @@
 //! Running `mslite` on models that MindSpore has exported.
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub(crate) mod hosts;
+pub(crate) mod mpirun;
 pub(crate) mod wire;
 
+use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -12,7 +16,9 @@ use mslite_testkit::{compare, npz};
 /// The command under test.
 pub(crate) fn mslite() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mslite"));
-    for name in ["RANK_ID", "RANK_SIZE", "LOCAL_RANK", "MSLITE_RENDEZVOUS", "MSLITE_TIMEOUT"] {
+    for name in
+        ["RANK_ID", "RANK_SIZE", "LOCAL_RANK", "MSLITE_RENDEZVOUS", "MSLITE_TIMEOUT", "MSLITE_TRANSPORT"]
+    {
         command.env_remove(name);
     }
     command
@@ -33,19 +39,30 @@ pub(crate) fn model_pattern(case: &Case) -> PathBuf {
 
 /// Runs a case and compares the outputs of every rank; what is wrong, if anything.
 pub(crate) fn check(case: &Case, further: &[&str]) -> Result<(), String> {
+    let ranks = case.ranks.to_string();
+    check_started(case, |run| vec![mslite().args(run).args(["--ranks", &ranks]).args(further).output()])
+}
+
+/// The same for ranks that something else starts: it is given the arguments of the command, and answers with what the
+/// processes that it has started have said.
+pub(crate) fn check_started(
+    case: &Case,
+    start: impl FnOnce(&[OsString]) -> Vec<io::Result<Output>>,
+) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let mut command = mslite();
-    command.arg("run").arg(model_pattern(case)).args(["--ranks", &case.ranks.to_string()]).args(further);
+    let mut run: Vec<OsString> = vec!["run".into(), model_pattern(case).into()];
     for (i, call) in case.calls.iter().enumerate() {
-        command.arg("--inputs").arg(&call.inputs);
-        command.arg("--outputs").arg(folder.path().join(format!("out{i}_{{rank}}.npz")));
+        run.extend(["--inputs".into(), call.inputs.clone().into_os_string()]);
+        run.extend(["--outputs".into(), folder.path().join(format!("out{i}_{{rank}}.npz")).into()]);
     }
     if let Some(encryption) = &case.encryption {
-        command.args(["--key", &encryption.key, "--dec-mode", &encryption.mode]);
+        run.extend(["--key", &encryption.key, "--dec-mode", &encryption.mode].map(OsString::from));
     }
-    let output = command.output().map_err(|error| error.to_string())?;
-    if !output.status.success() {
-        return Err(format!("{}: {}", output.status, errors(&output)));
+    for output in start(&run) {
+        let output = output.map_err(|error| error.to_string())?;
+        if !output.status.success() {
+            return Err(format!("{}: {}", output.status, errors(&output)));
+        }
     }
     for (i, call) in case.calls.iter().enumerate() {
         let expected = call.read_outputs().map_err(|error| error.to_string())?;

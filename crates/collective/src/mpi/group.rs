@@ -13,7 +13,7 @@ use mslite_tensor::{Buffer, HostSpan, Stream};
 
 use super::blocks::Blocks;
 use super::header::{self, Header};
-use super::library::{Receiving, Sending};
+use super::library::{self, Receiving, Sending};
 use super::member::{Context, Presence, lost};
 use super::messages::Inbox;
 use super::plan::{Gossip, ONE_SHOT, Plan, Transfer, largest_message};
@@ -146,6 +146,9 @@ impl Collective for MpiGroup {
         recv: &dyn Buffer,
         stream: &dyn Stream,
     ) -> Result<()> {
+        if send.host().is_none() || recv.host().is_none() {
+            return Err(library::beyond_host(op));
+        }
         let call = Call::new(&self.group, op, send, recv, stream)?;
         match op.kind {
             CollectiveKind::Send { dest, .. } => self.send(dest, &op.kind, &call),

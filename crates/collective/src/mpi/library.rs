@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mpi_sys as ffi;
 
-use crate::{Error, Result};
+use crate::{CollectiveOp, Error, Result};
 
 /// Only who has the turn calls MPI, so that MPI need not be safe for threads by itself.
 static TURN: Mutex<()> = Mutex::new(());
@@ -103,6 +103,32 @@ pub(super) fn version() -> String {
     let text = String::from_utf8_lossy(&text[..len as usize]).replace('\0', "");
     let first = text.lines().next().unwrap_or_default().replace('\t', " ");
     first.split(", package").next().unwrap_or_default().to_owned()
+}
+
+/// The error for buffers in the memory of a device. Even an MPI that takes them leaves the order of additions to chance.
+pub(super) fn beyond_host(op: &CollectiveOp) -> Error {
+    let knows = if knows_cuda() {
+        "knows CUDA, but its reductions differ from run to run"
+    } else {
+        "does not know CUDA"
+    };
+    Error::Unsupported(format!(
+        "{op} on buffers that the host cannot address: this MPI {knows}. Copy them to the host, or use the library of \
+         their device"
+    ))
+}
+
+/// Whether the library says that it takes addresses of CUDA's memory.
+fn knows_cuda() -> bool {
+    unsafe extern "C" {
+        fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
+    }
+    // SAFETY: the name ends with a zero, and the null handle stands for all libraries of the process. MPIs that have the
+    // function have it with this signature.
+    unsafe {
+        let found = dlsym(ptr::null_mut(), c"MPIX_Query_cuda_support".as_ptr());
+        !found.is_null() && std::mem::transmute::<*mut c_void, extern "C" fn() -> c_int>(found)() == 1
+    }
 }
 
 /// Name of this host, as MPI has it.
