@@ -270,22 +270,23 @@ impl Running<'_> {
     fn receive(&mut self, from: usize, capacity: usize) -> Result<Receiving> {
         let (rank, tag) = (self.at.group.ranks[from], self.at.tag);
         let receiving =
-            self.at.member.communicator.receive(self.progress.blocks.to_fill(capacity), Some(rank), tag);
+            self.at.member.communicator.receive(self.progress.blocks.empty(capacity), Some(rank), tag);
         receiving.map_err(|error| self.lost(rank, &error))
     }
 
     /// What goes to several members in turn is copied once.
     fn send(&mut self, flight: &mut Flight, to: usize, capacity: usize, spans: &[Span]) -> Result<()> {
-        let key = spans.last().map(|data| (data.address(), data.len()));
-        let len = spans.iter().map(|span| span.len()).sum();
-        let block = match flight.sent.take() {
-            Some((block, known)) if Some(known) == key => block,
-            _ => self.progress.blocks.to_send(capacity, spans),
+        let (address, len) = spans.last().map_or((0, 0), |data| (data.address(), data.len()));
+        let is_same = |copied: &Copied| (copied.address, copied.len) == (address, len);
+        let block = match flight.sent.take().filter(is_same) {
+            Some(copied) => copied.block,
+            None => self.progress.blocks.filled(capacity, spans),
         };
+        let total = spans.iter().map(|span| span.len()).sum();
         let rank = self.at.group.ranks[to];
-        let sending = self.at.member.communicator.send(&block, len, rank, self.at.tag);
+        let sending = self.at.member.communicator.send(&block, total, rank, self.at.tag);
         flight.outgoing.push((rank, sending.map_err(|error| self.lost(rank, &error))?));
-        flight.sent = key.map(|key| (block, key));
+        flight.sent = Some(Copied { block, address, len });
         Ok(())
     }
 
@@ -305,7 +306,7 @@ impl Running<'_> {
 
     /// Takes the memory of a step back.
     fn clear(&mut self, flight: Flight) -> Result<()> {
-        flight.come.into_iter().flatten().for_each(|(block, _)| self.progress.blocks.filled(block));
+        flight.come.into_iter().flatten().for_each(|(block, _)| self.progress.blocks.give_back(block));
         Ok(())
     }
 
@@ -315,6 +316,13 @@ impl Running<'_> {
     }
 }
 
+/// The block that was sent last, and where its data come from.
+struct Copied {
+    block: Arc<[u8]>,
+    address: usize,
+    len: usize,
+}
+
 /// The messages of a step, by member.
 struct Flight {
     incoming: Vec<Option<Receiving>>,
@@ -322,8 +330,7 @@ struct Flight {
     outgoing: Vec<(usize, Sending)>,
     /// What all messages begin with, if it is described.
     expected: Option<Header>,
-    /// The block that was sent last, and where its data lie.
-    sent: Option<(Arc<[u8]>, (usize, usize))>,
+    sent: Option<Copied>,
 }
 
 impl Flight {

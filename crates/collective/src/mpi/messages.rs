@@ -41,7 +41,7 @@ impl MpiGroup {
         let mut words = Header::new(self, &signature, call.send.len() as u64).encode();
         let first = call.send.part(0..call.send.len().min(ONE_SHOT));
         let spans = [Span::of_slice(&mut words), first];
-        let block = blocks.to_send(header::LEN + ONE_SHOT, &spans);
+        let block = blocks.filled(header::LEN + ONE_SHOT, &spans);
         let posted = line.start(&block, header::LEN + first.len()).and_then(|sending| {
             let last_words = |rank: usize| format!("rank {rank} has not received");
             let operation = || self.describe(&signature);
@@ -53,7 +53,7 @@ impl MpiGroup {
         let sent = posted.and_then(|()| {
             rest.clone().try_for_each(|at| {
                 let piece = call.send.part(at..call.send.len().min(at + step));
-                let block = blocks.to_send(step, &[piece]);
+                let block = blocks.filled(step, &[piece]);
                 line.wait(&mut Gone { line: &line, sending: line.start(&block, piece.len())? })
             })
         });
