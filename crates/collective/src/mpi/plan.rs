@@ -342,3 +342,129 @@ impl Plan for Gossip<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use mslite_tensor::DType;
+
+    use super::*;
+    use crate::Reduction;
+
+    fn value(rank: usize, i: usize) -> u32 {
+        (rank as u32 + 3).wrapping_mul(0x9e37_79b9).wrapping_add(i as u32)
+    }
+
+    fn span(values: &mut [u32]) -> Span {
+        Span::of_slice(bytemuck::cast_slice_mut(values))
+    }
+
+    /// Takes the steps of all members as they do, with two under way.
+    fn run(plans: &[Transfer<'_>]) {
+        let steps = plans[0].steps();
+        let mut under_way = BTreeMap::new();
+        let mut done = 0;
+        let finish = |under_way: &mut BTreeMap<(usize, usize, usize), Vec<u8>>, step: usize| {
+            for (me, plan) in plans.iter().enumerate() {
+                let mut come: Vec<Vec<u8>> = (0..plans.len())
+                    .map(|from| under_way.remove(&(step, from, me)).unwrap_or_default())
+                    .collect();
+                let lens =
+                    come.iter().enumerate().map(|(from, bytes)| (plan.incoming(step, from), bytes.len()));
+                assert!(lens.into_iter().all(|(wanted, came)| wanted.unwrap_or(0) == came));
+                let come: Vec<Span> = come.iter_mut().map(|bytes| Span::of_slice(bytes)).collect();
+                plan.take(step, &|from| come[from]);
+            }
+        };
+        for step in 0..steps {
+            while done < plans[0].needs(step) || step - done == 2 {
+                finish(&mut under_way, done);
+                done += 1;
+            }
+            for (me, plan) in plans.iter().enumerate() {
+                assert_eq!((plan.steps(), plan.needs(step)), (steps, plans[0].needs(step)));
+                for to in (0..plans.len()).filter(|&to| to != me) {
+                    if let Some(data) = plan.outgoing(step, to) {
+                        assert!(data.len() <= plan.largest());
+                        let mut bytes = vec![0; data.len()];
+                        data.read(&mut bytes);
+                        under_way.insert((step, me, to), bytes);
+                    }
+                }
+            }
+        }
+        (done..steps).for_each(|step| finish(&mut under_way, step));
+        assert!(under_way.is_empty());
+    }
+
+    /// Blocks of `send` and `recv`, and what a member gets as element `i`, if it gets anything.
+    fn expected(
+        kind: &CollectiveKind,
+        n: usize,
+        me: usize,
+        count: usize,
+    ) -> (usize, usize, Option<Box<dyn Fn(usize) -> u32>>) {
+        let sum = move |i: usize| (0..n).fold(0u32, |sum, rank| sum.wrapping_add(value(rank, i)));
+        let block = count.max(1);
+        match *kind {
+            CollectiveKind::AllReduce(_) => (1, 1, Some(Box::new(sum))),
+            CollectiveKind::Reduce { root, .. } => (1, 1, (root == me).then(|| Box::new(sum) as _)),
+            CollectiveKind::ReduceScatter(_) => (n, 1, Some(Box::new(move |i| sum(me * block + i)))),
+            CollectiveKind::AllGather => (1, n, Some(Box::new(move |i| value(i / block, i % block)))),
+            CollectiveKind::Gather { root } => {
+                (1, n, (root == me).then(|| Box::new(move |i| value(i / block, i % block)) as _))
+            }
+            CollectiveKind::Broadcast { root } => (1, 1, Some(Box::new(move |i| value(root, i)))),
+            CollectiveKind::Scatter { root } => (n, 1, Some(Box::new(move |i| value(root, me * block + i)))),
+            _ => (n, n, Some(Box::new(move |i| value(i / block, me * block + i % block)))),
+        }
+    }
+
+    fn check(kind: &CollectiveKind, n: usize, count: usize) {
+        let cases: Vec<_> = (0..n).map(|me| expected(kind, n, me, count)).collect();
+        let mut sends: Vec<Vec<u32>> = cases
+            .iter()
+            .enumerate()
+            .map(|(me, case)| (0..case.0 * count).map(|i| value(me, i)).collect())
+            .collect();
+        let mut recvs: Vec<Vec<u32>> = cases.iter().map(|case| vec![7; case.1 * count]).collect();
+        let mut scratches = vec![vec![0u32; largest_message(n) / 4]; n];
+        let plans: Vec<Transfer<'_>> = (0..n)
+            .map(|me| {
+                let (send, recv) = (span(&mut sends[me]), span(&mut recvs[me]));
+                let call = Call { send, recv, dtype: DType::U32, count };
+                Transfer::new(kind, &call, me, n, span(&mut scratches[me]))
+            })
+            .collect();
+        run(&plans);
+        for (me, (_, _, element)) in cases.iter().enumerate() {
+            let right = |(i, &got): (usize, &u32)| got == element.as_ref().map_or(7, |element| element(i));
+            assert!(recvs[me].iter().enumerate().all(right), "{kind} of {count} at rank {me} of {n}");
+        }
+    }
+
+    #[test]
+    fn every_member_gets_what_it_should() {
+        let reduction = Reduction::Sum;
+        for n in 1..=5 {
+            let root = n / 2;
+            for kind in [
+                CollectiveKind::AllReduce(reduction),
+                CollectiveKind::Reduce { root, reduction },
+                CollectiveKind::ReduceScatter(reduction),
+                CollectiveKind::AllGather,
+                CollectiveKind::Gather { root },
+                CollectiveKind::Broadcast { root },
+                CollectiveKind::Scatter { root },
+                CollectiveKind::AllToAll,
+            ] {
+                let step = largest_message(n) / 4;
+                // Nothing, little, just too much for one shot, a part of a step, several steps with a rest.
+                for count in [0, 3, ONE_SHOT / 4 + 1, step - 5, n * step, 3 * n * step + 1001] {
+                    check(&kind, n, count);
+                }
+            }
+        }
+    }
+}
