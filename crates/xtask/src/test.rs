@@ -81,12 +81,13 @@ const STEPS: &[Step] = &[
         work: Work::Cargo {
             arguments: &[
                 "test",
-                "--package",
-                "mslite-testkit",
+                "--workspace",
                 "--features",
-                "mpi",
+                "mslite-testkit/mpi,mslite-cli/mpi",
                 "--test",
                 "mpi",
+                "--test",
+                "launchers",
                 "--quiet",
             ],
             needs: Needs::Mpi,

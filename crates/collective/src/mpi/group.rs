@@ -21,7 +21,7 @@ use super::wait::Awaited;
 use crate::call::Call;
 use crate::env::fnv1a;
 use crate::shared::{Signature, Span};
-use crate::{Collective, CollectiveKind, CollectiveOp, Error, Group, Result};
+use crate::{Collective, CollectiveKind, CollectiveOp, Error, Group, MAX_RANKS, Result};
 
 /// Steps under way at once.
 const WINDOW: usize = 2;
@@ -146,6 +146,9 @@ impl Collective for MpiGroup {
         recv: &dyn Buffer,
         stream: &dyn Stream,
     ) -> Result<()> {
+        if op.kind.reduction().is_some() && self.group.size() > MAX_RANKS {
+            return Err(Error::Unsupported(format!("{op}: reductions are of at most {MAX_RANKS} ranks")));
+        }
         if send.host().is_none() || recv.host().is_none() {
             return Err(library::beyond_host(op));
         }

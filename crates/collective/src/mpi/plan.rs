@@ -71,7 +71,12 @@ pub(super) fn largest_message(n: usize) -> usize {
 impl<'a> Transfer<'a> {
     /// The collective `kind` at member `me` of `n`; `scratch` has [`largest_message`] bytes.
     pub(super) fn new(kind: &'a CollectiveKind, call: &Call, me: usize, n: usize, scratch: Span) -> Self {
-        let combine = kind.reduction().map(|reduction| Combine { dtype: call.dtype, reduction, ranks: n });
+        let combine = kind.reduction().map(|reduction| Combine {
+            dtype: call.dtype,
+            reduction,
+            ranks: n,
+            streams: false,
+        });
         let block = call.count * call.dtype.size();
         let message = largest_message(n);
         Transfer { kind, send: call.send, recv: call.recv, combine, block, me, n, message, scratch }
@@ -243,7 +248,7 @@ impl<'a> Transfer<'a> {
 
     fn reduce(&self, source: &dyn Fn(usize) -> Span, out: Span) {
         if let Some(combine) = self.combine {
-            combine.run(source, out);
+            combine.run(source, 1, &|_| out);
         }
     }
 }
