@@ -32,6 +32,13 @@ fn rank() {
                 std::thread::sleep(Duration::from_secs(8));
                 Ok(())
             }
+            // Starts MPI, and does not join.
+            "absent" if options.rank + 1 == options.size => {
+                let refused = World::join(&JoinOptions { rank: 0, ..options });
+                assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{refused:?}");
+                std::thread::sleep(LONG);
+                Ok(())
+            }
             _ => act(&role, &World::join(&options)?),
         }
     });
@@ -177,6 +184,13 @@ fn a_rank_that_does_not_start_mpi_is_missed_at_the_timeout() {
         job.results.iter().any(|result| result.starts_with("[1] no answer from rank 1 within 2s")),
         "{job:?}"
     );
+}
+
+#[test]
+fn a_rank_that_does_not_join_is_missed_at_the_timeout() {
+    let Some(job) = Job::run("absent", 3, Duration::from_secs(2)) else { return };
+    let named = job.results.iter().filter(|result| result.starts_with("[2] no answer from rank 2 within 2s"));
+    assert!(named.count() == 2 && !job.is_success && job.took < LONG, "{job:?}");
 }
 
 #[test]

@@ -24,6 +24,10 @@ pub(super) fn join(options: &JoinOptions) -> Result<Member> {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let process = process(options)?;
     let all = Communicator::world()?;
+    if options.rank >= options.size {
+        let text = format!("there is no rank {} in a world of {}", options.rank, options.size);
+        return Err(Error::InvalidArgument(text));
+    }
     if all.rank != options.rank || all.size < options.size {
         return Err(Error::InvalidArgument(format!(
             "the environment says rank {} of {}, but MPI says rank {} of {}: this program uses {}, and is to be started by \

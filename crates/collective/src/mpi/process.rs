@@ -1,5 +1,6 @@
 //! MPI's life in this process: it starts with the first world that needs it, and ends when the process does.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -15,6 +16,9 @@ static PROCESS: OnceLock<Result<Process>> = OnceLock::new();
 
 /// The members of worlds that this process is in, or that have failed: they matter when it ends.
 static MEMBERS: Mutex<Vec<Arc<Member>>> = Mutex::new(Vec::new());
+
+/// Whether a world has not come about.
+static HAS_FAILED: AtomicBool = AtomicBool::new(false);
 
 /// What is known about MPI in this process.
 #[derive(Debug)]
@@ -39,6 +43,11 @@ struct Keeper {
 /// does not support threads, [`Error::Io`] when it fails.
 pub(super) fn process(options: &JoinOptions) -> Result<&'static Process> {
     PROCESS.get_or_init(|| start(options)).as_ref().map_err(Clone::clone)
+}
+
+/// Takes note that a world has not come about: the others may still wait for it, or for MPI's end.
+pub(super) fn note_failure() {
+    HAS_FAILED.store(true, Ordering::Relaxed);
 }
 
 /// Takes note of a member, for the end of the process.
@@ -98,7 +107,7 @@ extern "C" fn end() {
     let Some(Ok(Process { keeper: Some(keeper), .. })) = PROCESS.get() else { return };
     let members = std::mem::take(&mut *MEMBERS.lock().unwrap_or_else(PoisonError::into_inner));
     members.iter().for_each(|member| member.leave());
-    let has_failed = members.iter().any(|member| member.has_failed());
+    let has_failed = HAS_FAILED.load(Ordering::Relaxed) || members.iter().any(|member| member.has_failed());
     let all_ended = !has_failed || members.iter().all(|member| member.wait_until_all_left(LAST_WORDS));
     if !all_ended || !keeper.finalize(has_failed.then_some(LAST_WORDS)) {
         library::abort(1);
