@@ -403,13 +403,10 @@ mod tests {
         assert!(under_way.is_empty());
     }
 
+    type Element = Box<dyn Fn(usize) -> u32>;
+
     /// Blocks of `send` and `recv`, and what a member gets as element `i`, if it gets anything.
-    fn expected(
-        kind: &CollectiveKind,
-        n: usize,
-        me: usize,
-        count: usize,
-    ) -> (usize, usize, Option<Box<dyn Fn(usize) -> u32>>) {
+    fn expected(kind: &CollectiveKind, n: usize, me: usize, count: usize) -> (usize, usize, Option<Element>) {
         let sum = move |i: usize| (0..n).fold(0u32, |sum, rank| sum.wrapping_add(value(rank, i)));
         let block = count.max(1);
         match *kind {
