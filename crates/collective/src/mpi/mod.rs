@@ -69,6 +69,10 @@ impl Transport for Mpi {
         self.everybody.exchange(bytes)
     }
 
+    fn send_capacity(&self) -> usize {
+        plan::ONE_SHOT
+    }
+
     fn abort(&self, reason: &str) {
         self.member.give_up(notice::WORLD, reason);
     }
