@@ -66,8 +66,8 @@ impl Collective for SharedGroup {
     fn watch(&self, _: std::time::Duration) -> Result<()> {
         let operation = String::new;
         self.check_failures(&operation)?;
-        let others = self.group.ranks.iter().filter(|&&rank| rank != self.member.rank);
-        others.map(|&rank| self.member.check_alive(rank, &operation)).collect()
+        let mut others = self.group.ranks.iter().filter(|&&rank| rank != self.member.rank);
+        others.try_for_each(|&rank| self.member.check_alive(rank, &operation))
     }
 
     fn abort(&self) {
