@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-#[cfg(feature = "mpi")]
 mod call;
 mod collective;
 #[cfg(any(feature = "nccl", feature = "hccl"))]

@@ -2,19 +2,11 @@
 
 use mslite_tensor::{Buffer, DType, DeviceApi, HostSpan};
 
-use crate::{CollectiveKind, CollectiveOp, Error, Group, Reduction, Result, reduce};
+use crate::call;
+use crate::{CollectiveKind, CollectiveOp, Error, Group, Reduction, Result};
 
 /// The checked arguments of an operation.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Call {
-    /// What this rank gives, if it gives something.
-    pub(crate) send: Option<Place>,
-    /// What this rank gets, if it gets something.
-    pub(crate) recv: Option<Place>,
-    pub(crate) dtype: DType,
-    /// Elements of a block: the same at all members.
-    pub(crate) count: usize,
-}
+pub(crate) type Call = call::Call<Place>;
 
 /// Where a buffer is.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +18,7 @@ pub(crate) enum Place {
 
 impl Call {
     /// # Errors
-    /// [`Error::InvalidArgument`] and [`Error::Unsupported`], alike at all members that ask alike.
+    /// As [`call::Call::new`].
     pub(crate) fn check(
         op: &CollectiveOp,
         group: &Group,
@@ -34,31 +26,11 @@ impl Call {
         recv: &dyn Buffer,
         api: DeviceApi,
     ) -> Result<Call> {
-        let invalid = |why: String| Error::InvalidArgument(format!("{op}: {why}"));
-        if !group.answers_to(&op.group) {
-            return Err(invalid(format!("this is group {:?}", group.name.as_str())));
-        }
-        if let Some(peer) = op.kind.peer().filter(|&peer| peer >= group.size()) {
-            return Err(invalid(format!("there is no rank {peer} in a group of {}", group.size())));
-        }
-        let blocks = Blocks::of(&op.kind, group.rank, group.size());
-        let dtype = if blocks.send.is_some() { send.dtype() } else { recv.dtype() };
-        if blocks.recv.is_some() && recv.dtype() != dtype {
-            return Err(invalid(format!("send is {dtype}, but recv is {}", recv.dtype())));
-        }
-        if let Some(reduction) = op.kind.reduction().filter(|&r| !reduce::supports(dtype, r)) {
-            return Err(Error::Unsupported(format!("{op}: {reduction} of {dtype}")));
-        }
-        let place = |buffer: &dyn Buffer| {
+        Call::new(op, group, send, Some(recv), |buffer| {
             Place::of(buffer, api).ok_or_else(|| {
                 Error::Unsupported(format!("{op} on a buffer in the memory of neither {api} nor the host"))
             })
-        };
-        let send = blocks.send.map(|_| place(send)).transpose()?;
-        let recv = blocks.recv.map(|_| place(recv)).transpose()?;
-        let count = blocks.count(send, recv, dtype.size()).map_err(invalid)?;
-        blocks.check_overlap(send, recv, group.rank).map_err(invalid)?;
-        Ok(Call { send, recv, dtype, count })
+        })
     }
 }
 
@@ -76,72 +48,18 @@ impl Place {
             Place::Host(span) => span.len,
         }
     }
+}
 
+impl call::Place for Place {
     fn address(self) -> usize {
         match self {
             Place::Device(address, _) => address,
             Place::Host(span) => span.ptr.as_ptr() as usize,
         }
     }
-}
 
-/// How many blocks each buffer of an operation has at a member; `None` for a buffer that is not used.
-struct Blocks {
-    send: Option<usize>,
-    recv: Option<usize>,
-}
-
-impl Blocks {
-    fn of(kind: &CollectiveKind, me: usize, n: usize) -> Self {
-        let at_root = |root: usize, blocks| (me == root).then_some(blocks);
-        let (send, recv) = match *kind {
-            CollectiveKind::AllReduce(_) => (Some(1), Some(1)),
-            CollectiveKind::AllGather => (Some(1), Some(n)),
-            CollectiveKind::ReduceScatter(_) => (Some(n), Some(1)),
-            CollectiveKind::Broadcast { root } => (at_root(root, 1), Some(1)),
-            CollectiveKind::Reduce { root, .. } => (Some(1), at_root(root, 1)),
-            CollectiveKind::Gather { root } => (Some(1), at_root(root, n)),
-            CollectiveKind::Scatter { root } => (at_root(root, n), Some(1)),
-            CollectiveKind::AllToAll => (Some(n), Some(n)),
-            CollectiveKind::Send { .. } => (Some(1), None),
-            CollectiveKind::Receive { .. } => (None, Some(1)),
-            CollectiveKind::Barrier => (None, None),
-        };
-        Blocks { send, recv }
-    }
-
-    /// Elements of a block.
-    fn count(&self, send: Option<Place>, recv: Option<Place>, element: usize) -> Result<usize, String> {
-        let block = |place: Option<Place>, blocks: Option<usize>| -> Result<Option<usize>, String> {
-            let (Some(len), Some(blocks)) = (place.map(Place::len), blocks) else { return Ok(None) };
-            let whole = len.is_multiple_of(blocks * element);
-            whole
-                .then_some(Some(len / blocks))
-                .ok_or_else(|| format!("{len} bytes are no {blocks} equal blocks"))
-        };
-        let (from, to) = (block(send, self.send)?, block(recv, self.recv)?);
-        match (from, to) {
-            (Some(from), Some(to)) if from != to => {
-                Err(format!("blocks of {from} bytes in send do not fit blocks of {to} bytes in recv"))
-            }
-            _ => Ok(from.or(to).unwrap_or(0) / element),
-        }
-    }
-
-    /// Buffers may share memory only where the own block of one is the other.
-    fn check_overlap(&self, send: Option<Place>, recv: Option<Place>, me: usize) -> Result<(), String> {
-        let (Some(from), Some(to), Some(send), Some(recv)) = (self.send, self.recv, send, recv) else {
-            return Ok(());
-        };
-        let own = |place: Place, blocks: usize| match blocks {
-            1 => place.address(),
-            _ => place.address() + place.len() / blocks * me,
-        };
-        let apart =
-            send.address() + send.len() <= recv.address() || recv.address() + recv.len() <= send.address();
-        let in_place = own(send, from) == own(recv, to) && from.min(to) == 1;
-        let fits = apart || in_place || send.len() == 0;
-        fits.then_some(()).ok_or_else(|| "send and recv overlap".to_owned())
+    fn len(self) -> usize {
+        Place::len(self)
     }
 }
 

@@ -80,7 +80,7 @@ impl MpiGroup {
         Ok(out)
     }
 
-    fn collective(&self, kind: &CollectiveKind, call: &Call) -> Result<()> {
+    fn collective(&self, kind: &CollectiveKind, call: &Call<Span>) -> Result<()> {
         let signature = Signature::new(kind, call.dtype, call.count);
         let mut progress = self.begin(&signature)?;
         let mut scratch = std::mem::take(&mut progress.scratch);
@@ -152,7 +152,7 @@ impl Collective for MpiGroup {
         if send.host().is_none() || recv.host().is_none() {
             return Err(library::beyond_host(op));
         }
-        let call = Call::new(&self.group, op, send, recv, stream)?;
+        let call = Call::on_host(op, &self.group, send, Some(recv), stream)?;
         match op.kind {
             CollectiveKind::Send { dest, .. } => self.send(dest, &op.kind, &call),
             CollectiveKind::Receive { src, tag } => self.receive(src, tag, &op.kind, &call),

@@ -33,13 +33,14 @@ struct Line<'a> {
 }
 
 impl MpiGroup {
-    pub(super) fn send(&self, dest: usize, kind: &CollectiveKind, call: &Call) -> Result<()> {
+    pub(super) fn send(&self, dest: usize, kind: &CollectiveKind, call: &Call<Span>) -> Result<()> {
         let signature = Signature::new(kind, call.dtype, call.count);
         let mut blocks = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
         self.check(&|| self.describe(&signature))?;
         let line = Line { at: self, rank: self.group.ranks[dest], signature: &signature };
-        let mut words = Header::new(self, &signature, call.send.len() as u64).encode();
-        let first = call.send.part(0..call.send.len().min(ONE_SHOT));
+        let data = call.send.unwrap_or(Span::EMPTY);
+        let mut words = Header::new(self, &signature, data.len() as u64).encode();
+        let first = data.part(0..data.len().min(ONE_SHOT));
         let spans = [Span::of_slice(&mut words), first];
         let block = blocks.filled(header::LEN + ONE_SHOT, &spans);
         let posted = line.start(&block, header::LEN + first.len()).and_then(|sending| {
@@ -49,10 +50,10 @@ impl MpiGroup {
             self.member.post(header::LEN + first.len(), sending, line.rank, &context)
         });
         let step = largest_message(2);
-        let rest = (first.len()..call.send.len()).step_by(step);
+        let rest = (first.len()..data.len()).step_by(step);
         let sent = posted.and_then(|()| {
             rest.clone().try_for_each(|at| {
-                let piece = call.send.part(at..call.send.len().min(at + step));
+                let piece = data.part(at..data.len().min(at + step));
                 let block = blocks.filled(step, &[piece]);
                 line.wait(&mut Gone { line: &line, sending: line.start(&block, piece.len())? })
             })
@@ -60,14 +61,21 @@ impl MpiGroup {
         sent.or_else(|error| self.member.fail(self.scope, error))
     }
 
-    pub(super) fn receive(&self, src: usize, tag: i64, kind: &CollectiveKind, call: &Call) -> Result<()> {
+    pub(super) fn receive(
+        &self,
+        src: usize,
+        tag: i64,
+        kind: &CollectiveKind,
+        call: &Call<Span>,
+    ) -> Result<()> {
         let signature = Signature::new(kind, call.dtype, call.count);
         let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
         self.check(&|| self.describe(&signature))?;
         let line = Line { at: self, rank: self.group.ranks[src], signature: &signature };
+        let data = call.recv.unwrap_or(Span::EMPTY);
         let received = match inbox.take(src, tag) {
-            Some(message) => line.accept(&message.header).map(|()| call.recv.write(&message.bytes)),
-            None => line.receive(src, tag, &mut inbox, call.recv),
+            Some(message) => line.accept(&message.header).map(|()| data.write(&message.bytes)),
+            None => line.receive(src, tag, &mut inbox, data),
         };
         received.or_else(|error| self.member.fail(self.scope, error))
     }

@@ -70,7 +70,13 @@ pub(super) fn largest_message(n: usize) -> usize {
 
 impl<'a> Transfer<'a> {
     /// The collective `kind` at member `me` of `n`; `scratch` has [`largest_message`] bytes.
-    pub(super) fn new(kind: &'a CollectiveKind, call: &Call, me: usize, n: usize, scratch: Span) -> Self {
+    pub(super) fn new(
+        kind: &'a CollectiveKind,
+        call: &Call<Span>,
+        me: usize,
+        n: usize,
+        scratch: Span,
+    ) -> Self {
         let combine = kind.reduction().map(|reduction| Combine {
             dtype: call.dtype,
             reduction,
@@ -79,7 +85,8 @@ impl<'a> Transfer<'a> {
         });
         let block = call.count * call.dtype.size();
         let message = largest_message(n);
-        Transfer { kind, send: call.send, recv: call.recv, combine, block, me, n, message, scratch }
+        let [send, recv] = [call.send, call.recv].map(|span| span.unwrap_or(Span::EMPTY));
+        Transfer { kind, send, recv, combine, block, me, n, message, scratch }
     }
 
     /// Whether members share out the work, instead of sending everything where it is wanted.
@@ -435,7 +442,7 @@ mod tests {
         let plans: Vec<Transfer<'_>> = (0..n)
             .map(|me| {
                 let (send, recv) = (span(&mut sends[me]), span(&mut recvs[me]));
-                let call = Call { send, recv, dtype: DType::U32, count };
+                let call = Call { send: Some(send), recv: Some(recv), dtype: DType::U32, count };
                 Transfer::new(kind, &call, me, n, span(&mut scratches[me]))
             })
             .collect();
