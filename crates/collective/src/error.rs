@@ -80,6 +80,13 @@ impl Error {
         Error::Io { what: what.into(), reason: error.to_string(), kind: error.kind() }
     }
 
+    /// That two ranks do not agree: who does what.
+    pub(crate) fn mismatch(mut sides: [(usize, String); 2]) -> Self {
+        sides.sort();
+        let [(a, first), (b, second)] = sides;
+        Error::Mismatch { ranks: [a, b], operations: [first, second] }
+    }
+
     /// The ranks to blame, if it is known: the lost one, the silent ones, the two that disagree.
     pub fn culprits(&self) -> Vec<usize> {
         match self {

@@ -1,6 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::CollectiveOp;
+
 /// Name of a group; copying it costs nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupName(Arc<str>);
@@ -79,5 +81,10 @@ impl Group {
     /// Whether an operation that names `name` means this group.
     pub fn answers_to(&self, name: &GroupName) -> bool {
         self.name == *name || (self.name.is_world() && name.is_world())
+    }
+
+    /// Whether an operation means this group, and the ranks that it names are members.
+    pub(crate) fn has_all_of(&self, op: &CollectiveOp) -> bool {
+        self.answers_to(&op.group) && op.kind.peer().is_none_or(|peer| peer < self.size())
     }
 }

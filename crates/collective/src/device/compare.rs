@@ -44,10 +44,7 @@ impl Description<'_> {
     }
 
     fn mismatch(&self, group: &Group, other: usize, theirs: &[u8]) -> Error {
-        let mut sides = [(group.world_rank(), self.text()), (group.ranks[other], text(theirs))];
-        sides.sort();
-        let [(a, first), (b, second)] = sides;
-        Error::Mismatch { ranks: [a, b], operations: [first, second] }
+        Error::mismatch([(group.world_rank(), self.text()), (group.ranks[other], text(theirs))])
     }
 
     fn text(&self) -> String {

@@ -71,8 +71,5 @@ pub(super) fn mismatch(at: &MpiGroup, mine: (usize, &Header), other: (usize, &He
         };
         (at.group.ranks[member], text)
     };
-    let mut sides = [describe(mine), describe(other)];
-    sides.sort();
-    let [(a, first), (b, second)] = sides;
-    Error::Mismatch { ranks: [a, b], operations: [first, second] }
+    Error::mismatch([describe(mine), describe(other)])
 }

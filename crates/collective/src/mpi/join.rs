@@ -122,11 +122,8 @@ fn check_sizes(greetings: &[Greeting], options: &JoinOptions) -> Result<()> {
     let Some(other) = greetings.iter().position(|greeting| greeting.size != options.size) else {
         return Ok(());
     };
-    let mut sides = [(options.rank, options.size), (other, greetings[other].size)];
-    sides.sort();
-    let [(a, first), (b, second)] = sides;
-    let operations = [first, second].map(|size| format!("a world of {size} ranks"));
-    Err(Error::Mismatch { ranks: [a, b], operations })
+    let sides = [(options.rank, options.size), (other, greetings[other].size)];
+    Err(Error::mismatch(sides.map(|(rank, size)| (rank, format!("a world of {size} ranks")))))
 }
 
 /// Greetings under way, by rank.

@@ -356,10 +356,7 @@ impl Hearing {
     fn disagreement(&self, me: usize, rank: usize, name: &str, ranks: &[usize]) -> Option<Error> {
         let (_, mine, _) = self.groups.iter().find(|(mine, of, _)| mine == name && of != ranks)?;
         let opening = |ranks: &[usize]| format!("group {name:?} of ranks {ranks:?}");
-        let mut sides = [(me, opening(mine)), (rank, opening(ranks))];
-        sides.sort();
-        let [(a, first), (b, second)] = sides;
-        Some(Error::Mismatch { ranks: [a, b], operations: [first, second] })
+        Some(Error::mismatch([(me, opening(mine)), (rank, opening(ranks))]))
     }
 
     fn failure(&self, scope: u64) -> Option<&Failure> {

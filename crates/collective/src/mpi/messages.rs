@@ -142,10 +142,10 @@ impl Line<'_> {
         }
         let theirs =
             sent.signature().map_or_else(|| "something unknown".to_owned(), |s| self.at.describe(&s));
-        let mut sides = [(self.rank, theirs), (self.at.group.world_rank(), self.at.describe(self.signature))];
-        sides.sort();
-        let [(a, first), (b, second)] = sides;
-        Err(Error::Mismatch { ranks: [a, b], operations: [first, second] })
+        Err(Error::mismatch([
+            (self.rank, theirs),
+            (self.at.group.world_rank(), self.at.describe(self.signature)),
+        ]))
     }
 
     fn next(&self, capacity: usize) -> Result<Received> {

@@ -105,11 +105,13 @@ impl Peers<'_> {
         let &Transfer { block, me, n, recv, .. } = self.transfer;
         match *kind {
             CollectiveKind::AllReduce(reduction) if (0..n).all(|member| self.recv(member).is_some()) => {
-                self.reduce(reduction, self.part(), n, &|member| self.recv(member).unwrap_or(recv));
+                self.reduce(reduction, self.transfer.part(me, block), n, &|member| {
+                    self.recv(member).unwrap_or(recv)
+                });
             }
             CollectiveKind::AllReduce(reduction) => self.reduce(reduction, 0..block, 1, &|_| recv),
             CollectiveKind::Reduce { root, reduction } => match self.recv(root) {
-                Some(out) => self.reduce(reduction, self.part(), 1, &|_| out),
+                Some(out) => self.reduce(reduction, self.transfer.part(me, block), 1, &|_| out),
                 None if me == root => self.reduce(reduction, 0..block, 1, &|_| recv),
                 None => {}
             },
@@ -142,13 +144,6 @@ impl Peers<'_> {
     fn combine(&self, reduction: Reduction) -> Combine {
         let streams = self.transfer.block >= STREAM;
         Combine { dtype: self.transfer.dtype, reduction, ranks: self.transfer.n, streams }
-    }
-
-    /// The part that this member reduces for all: whole lines, but for the last.
-    fn part(&self) -> Range<usize> {
-        let &Transfer { block, me, n, .. } = self.transfer;
-        let share = block.div_ceil(n).next_multiple_of(64);
-        (me * share).min(block)..((me + 1) * share).min(block)
     }
 
     fn send(&self, member: usize, len: usize) -> Span {

@@ -291,10 +291,7 @@ impl Meeting<'_> {
     fn other_size(&self, present: &[usize], size: usize) -> Error {
         let other = present.iter().copied().find(|&rank| rank != self.rank).unwrap_or(0);
         let world = |size: usize| format!("a world of {size} ranks");
-        let mut sides = [(self.rank, world(self.size)), (other, world(size))];
-        sides.sort();
-        let [(a, first), (b, second)] = sides;
-        Error::Mismatch { ranks: [a, b], operations: [first, second] }
+        Error::mismatch([(self.rank, world(self.size)), (other, world(size))])
     }
 
     fn check_alive(&self, region: &Region) -> Result<()> {

@@ -77,13 +77,10 @@ impl SharedGroup {
         if fits(sent, ring.signature) {
             return take();
         }
-        let mut sides = [
+        Err(Error::mismatch([
             (self.group.ranks[ring.src], self.describe(sent)),
             (self.group.ranks[ring.dest], self.describe(ring.signature)),
-        ];
-        sides.sort();
-        let [(a, first), (b, second)] = sides;
-        Err(Error::Mismatch { ranks: [a, b], operations: [first, second] })
+        ]))
     }
 }
 

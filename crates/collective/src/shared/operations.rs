@@ -23,7 +23,7 @@ impl Collective for SharedGroup {
     }
 
     fn supports(&self, op: &CollectiveOp) -> bool {
-        self.group.answers_to(&op.group) && op.kind.peer().is_none_or(|peer| peer < self.group.size())
+        self.group.has_all_of(op)
     }
 
     fn start(&self, op: &CollectiveOp, send: &dyn Buffer, stream: &dyn Stream) -> Result<()> {

@@ -130,7 +130,10 @@ impl<'a> Running<'a> {
         mut put: impl FnMut(Range<usize>, Slot),
         mut take: impl FnMut(Range<usize>, &Round<'_>) -> Result<()>,
     ) -> Result<()> {
-        for index in self.indices() {
+        if self.extent == Extent::Start {
+            return Ok(());
+        }
+        for index in 0.. {
             let Some(range) = steps.range(index) else { break };
             let round = self.meet(steps, index, &mut put)?;
             take(range, &round)?;
@@ -262,11 +265,6 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// The numbers of the rounds to go through: none if the operation is only started.
-    fn indices(&self) -> Range<u32> {
-        0..if self.extent == Extent::Start { 0 } else { u32::MAX }
-    }
-
     /// The round so many after the current one.
     fn round(&self, ahead: u32) -> Round<'a> {
         Round { at: self.at, index: self.progress.round.wrapping_add(ahead), signature: self.signature }
@@ -367,10 +365,7 @@ impl Round<'_> {
         let theirs = Signature::decode(&self.at.signature_of(other, self.index));
         let theirs = theirs.map_or_else(|| "something unknown".to_owned(), |s| self.at.describe(&s));
         let ranks = &self.at.group.ranks;
-        let mut sides = [(ranks[me], self.at.describe(self.signature)), (ranks[other], theirs)];
-        sides.sort();
-        let [(a, first), (b, second)] = sides;
-        Err(Error::Mismatch { ranks: [a, b], operations: [first, second] })
+        Err(Error::mismatch([(ranks[me], self.at.describe(self.signature)), (ranks[other], theirs)]))
     }
 
     fn others(&self) -> impl Iterator<Item = usize> + Clone + use<'_> {

@@ -56,8 +56,8 @@ impl Transfer {
         running.rounds_of_two_parts(steps, put, first, second)
     }
 
-    /// The part of a chunk that a member reduces for all: whole lines, but for the last.
-    fn part(&self, member: usize, len: usize) -> Range<usize> {
+    /// The part of so many bytes that a member reduces for all: whole lines, but for the last.
+    pub(super) fn part(&self, member: usize, len: usize) -> Range<usize> {
         let share = len.div_ceil(self.n).next_multiple_of(64);
         (member * share).min(len)..((member + 1) * share).min(len)
     }

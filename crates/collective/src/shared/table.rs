@@ -115,9 +115,6 @@ impl Member {
         // A rank that is in both lists and is not this one, if there is any, is who will disagree.
         let other = theirs.iter().copied().find(|&rank| rank != self.rank).unwrap_or(other);
         let describe = |ranks: &[usize]| format!("group {:?} of ranks {ranks:?}", group.name.as_str());
-        let mut sides = [(self.rank, describe(&group.ranks)), (other, describe(&theirs))];
-        sides.sort();
-        let [(a, first), (b, second)] = sides;
-        Err(Error::Mismatch { ranks: [a, b], operations: [first, second] })
+        Err(Error::mismatch([(self.rank, describe(&group.ranks)), (other, describe(&theirs))]))
     }
 }
