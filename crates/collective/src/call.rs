@@ -38,6 +38,7 @@ impl Place for Span {
 impl Call<Span> {
     /// The arguments in host memory, if they are as [`Collective::enqueue`](crate::Collective::enqueue) wants them. What
     /// receives is lacking while an operation is only started.
+    #[inline(always)]
     pub(crate) fn on_host(
         op: &CollectiveOp,
         group: &Group,
@@ -60,6 +61,7 @@ impl<P: Place> Call<P> {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] and [`Error::Unsupported`], alike at all members that ask alike.
+    #[inline(always)]
     pub(crate) fn new(
         op: &CollectiveOp,
         group: &Group,
@@ -87,6 +89,7 @@ impl<P: Place> Call<P> {
     }
 }
 
+#[inline]
 fn check_members(group: &Group, op: &CollectiveOp) -> Result<(), String> {
     if !group.answers_to(&op.group) {
         return Err(format!("this is group {:?}", group.name.as_str()));
@@ -104,6 +107,7 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
+    #[inline]
     pub(crate) fn of(kind: &CollectiveKind, me: usize, n: usize) -> Self {
         let at_root = |root: usize, blocks| (me == root).then_some(blocks);
         let (send, recv) = match *kind {
@@ -123,6 +127,7 @@ impl Blocks {
     }
 
     /// Elements of a block.
+    #[inline]
     fn count<P: Place>(&self, send: Option<P>, recv: Option<P>, element: usize) -> Result<usize, String> {
         let block = |place: Option<P>, blocks: Option<usize>| -> Result<Option<usize>, String> {
             let (Some(len), Some(blocks)) = (place.map(P::len), blocks) else { return Ok(None) };
@@ -141,6 +146,7 @@ impl Blocks {
     }
 
     /// Buffers may share memory only where the own block of one is the other.
+    #[inline]
     fn check_overlap<P: Place>(&self, send: Option<P>, recv: Option<P>, me: usize) -> Result<(), String> {
         let (Some(from), Some(to), Some(send), Some(recv)) = (self.send, self.recv, send, recv) else {
             return Ok(());

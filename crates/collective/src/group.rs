@@ -80,7 +80,8 @@ impl Group {
 
     /// Whether an operation that names `name` means this group.
     pub fn answers_to(&self, name: &GroupName) -> bool {
-        self.name == *name || (self.name.is_world() && name.is_world())
+        let is_same = Arc::ptr_eq(&self.name.0, &name.0) || self.name == *name;
+        is_same || (self.name.is_world() && name.is_world())
     }
 
     /// Whether an operation means this group, and the ranks that it names are members.

@@ -83,22 +83,21 @@ impl Combine {
         combine: impl Fn(T::Wide, T::Wide) -> T::Wide + Copy,
         end: impl Fn(T::Wide) -> T::Wide + Copy,
     ) {
-        let fold =
-            Fold { sources, outs, streams: self.streams && outs.iter().all(|out| out.starts_a_line()) };
+        let fold = Fold { sources, outs };
+        let streams = self.streams && outs.iter().all(|out| out.starts_a_line());
         let count = outs[0].len() / size_of::<T>();
         let whole = count / LANES * LANES;
         if whole > 0 {
             vectorise(
                 #[inline(always)]
-                || {
-                    for index in 0..whole / LANES {
-                        fold.array::<T, LANES>(index * LANES, combine, end);
-                    }
+                || match streams {
+                    true => fold.arrays::<T, true>(whole, combine, end),
+                    false => fold.arrays::<T, false>(whole, combine, end),
                 },
             );
         }
-        (whole..count).for_each(|at| fold.array::<T, 1>(at, combine, end));
-        if fold.streams {
+        (whole..count).for_each(|at| fold.array::<T, 1, false>(at, combine, end));
+        if streams {
             Span::end_streams();
         }
     }
@@ -110,13 +109,25 @@ const LANES: usize = 64;
 struct Fold<'a> {
     sources: &'a [Span],
     outs: &'a [Span],
-    streams: bool,
 }
 
 impl Fold<'_> {
-    /// Reduces the `N` elements from `at` on, in registers.
+    /// Reduces the first so many elements, [`LANES`] at once.
     #[inline(always)]
-    fn array<T: Number, const N: usize>(
+    fn arrays<T: Number, const STREAMS: bool>(
+        &self,
+        count: usize,
+        combine: impl Fn(T::Wide, T::Wide) -> T::Wide + Copy,
+        end: impl Fn(T::Wide) -> T::Wide + Copy,
+    ) {
+        for index in 0..count / LANES {
+            self.array::<T, LANES, STREAMS>(index * LANES, combine, end);
+        }
+    }
+
+    /// Reduces the `N` elements from `at` on, in registers; the results go past the caches if they stream.
+    #[inline(always)]
+    fn array<T: Number, const N: usize, const STREAMS: bool>(
         &self,
         at: usize,
         combine: impl Fn(T::Wide, T::Wide) -> T::Wide,
@@ -131,7 +142,7 @@ impl Fold<'_> {
         }
         let result = T::narrow::<N>(wide.map(end));
         for out in self.outs {
-            if self.streams { out.stream(at, result) } else { out.set(at, result) }
+            if STREAMS { out.stream(at, result) } else { out.set(at, result) }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::memory::Span;
 use super::rounds::{Post, Round, Running};
-use super::segments::{Opened, Place};
+use super::segments::Opened;
 use super::staged::Transfer;
 use crate::reduce::Combine;
 use crate::{CollectiveKind, Reduction, Result};
@@ -45,9 +45,8 @@ impl Transfer {
     /// What this member publishes first: where its buffers are, if all that others need of them can be found.
     pub(super) fn post(&self, kind: &CollectiveKind, running: &Running<'_>) -> Post {
         let access = Access::of(kind, self.me);
-        let place = |span| running.at.member.place(span).map_or(0, |place| place.0);
-        let send = if access.reads_send { place(self.send) } else { 0 };
-        let recv = if access.writes_recv { place(self.recv) } else { 0 };
+        let spans = [access.reads_send.then_some(self.send), access.writes_recv.then_some(self.recv)];
+        let [send, recv] = running.at.member.places(spans);
         // Who reads all of the others' cannot write where they read.
         let alone = access.writes_recv && recv == 0 && self.send.overlaps(self.recv);
         match access.reads_send && send != 0 && !alone {
@@ -61,31 +60,27 @@ impl Transfer {
         Access::of(kind, self.me).is_any()
     }
 
-    /// Runs the operation on everybody's buffers, if all have published where they are, and nobody has
-    /// started before; `false` if not.
+    /// Runs the operation on everybody's buffers, if all have published where they are; `false` if not.
     pub(super) fn run_direct(
         &self,
         kind: &CollectiveKind,
         round: &Round<'_>,
         running: &mut Running<'_>,
     ) -> Result<bool> {
-        let accessed = |member: &usize| Access::of(kind, *member).is_any();
-        let is_elsewhere = |member: usize| matches!(round.post_of(member), Post::Where(_));
-        let is_started = |member: usize| round.post_of(member) == Post::Started;
-        if (0..self.n).any(is_started) || !(0..self.n).filter(accessed).all(is_elsewhere) {
-            return Ok(false);
+        let (at, post) = (running.at, running.post);
+        let opened = &mut *running.opened;
+        opened.begin();
+        for member in 0..self.n {
+            let places = match if member == self.me { post } else { round.post_of(member) } {
+                Post::Where(places) => places,
+                _ if Access::of(kind, member).is_any() => return Ok(false),
+                _ => [0; 2],
+            };
+            opened.find(&at.member, at.group.ranks[member], places)?;
         }
-        let (at, mut opened) = (running.at, running.take_opened());
-        for member in (0..self.n).filter(|member| *member != self.me) {
-            let Post::Where(places) = round.post_of(member) else { continue };
-            for place in places.into_iter().filter(|&place| place != 0) {
-                opened.prepare(&at.member, at.group.ranks[member], Place(place))?;
-            }
-        }
-        Peers { transfer: self, round, opened: &opened, ranks: &at.group.ranks }.run(kind);
-        running.give_opened(opened);
+        Peers { transfer: self, opened, ranks: &at.group.ranks }.run(kind);
         running.finish();
-        if accessed(&self.me) {
+        if self.is_accessed(kind) {
             running.wait_for_finish(0)?;
         }
         Ok(true)
@@ -95,7 +90,6 @@ impl Transfer {
 /// Everybody's buffers.
 struct Peers<'a> {
     transfer: &'a Transfer,
-    round: &'a Round<'a>,
     opened: &'a Opened,
     ranks: &'a [usize],
 }
@@ -156,12 +150,10 @@ impl Peers<'_> {
     }
 
     fn buffer(&self, member: usize, which: usize, len: usize, own: impl Fn() -> Span) -> Option<Span> {
-        match self.round.post_of(member) {
-            Post::Where(places) if places[which] != 0 => Some(match member == self.transfer.me {
-                true => own(),
-                false => self.opened.span(self.ranks[member], Place(places[which]), len),
-            }),
-            _ => None,
-        }
+        let place = self.opened.place(member, which)?;
+        Some(match member == self.transfer.me {
+            true => own(),
+            false => self.opened.span(self.ranks[member], place, len),
+        })
     }
 }

@@ -71,6 +71,7 @@ impl<'a> FailureRecord<'a> {
     }
 
     /// The error as rank `reader` sees it during `operation`, if there is one.
+    #[inline]
     pub(crate) fn check(self, reader: usize, operation: &dyn Fn() -> String) -> Result<()> {
         if self.region.word(self.at + STATE).load(Ordering::Acquire) != WRITTEN {
             return Ok(());

@@ -9,7 +9,7 @@ use super::layout::{Channel, SLOTS, control, slot};
 use super::member::Member;
 use super::memory::{Region, Span};
 use super::messages::Inbox;
-use super::rounds::{Extent, Progress, Running};
+use super::rounds::{Extent, Running, State};
 use super::signature::{Encoded, Signature};
 use super::wait::Counter;
 use crate::{Error, Group, Result};
@@ -23,7 +23,7 @@ pub(crate) struct SharedGroup {
     pub(super) region: Arc<Region>,
     /// Offset of the group's failure record.
     pub(super) failure_at: usize,
-    pub(super) progress: Mutex<Progress>,
+    pub(super) state: Mutex<State>,
     pub(super) outbox: Mutex<()>,
     pub(super) inbox: Mutex<Inbox>,
 }
@@ -31,12 +31,12 @@ pub(crate) struct SharedGroup {
 impl SharedGroup {
     pub(super) fn new(member: Arc<Member>, group: Group, region: Arc<Region>, failure_at: usize) -> Self {
         SharedGroup {
-            channel: Channel { members: group.size() },
+            channel: Channel::of(group.size()),
+            state: Mutex::new(State::of(group.size())),
             member,
             group,
             region,
             failure_at,
-            progress: Mutex::default(),
             outbox: Mutex::default(),
             inbox: Mutex::default(),
         }
@@ -49,13 +49,13 @@ impl SharedGroup {
         extent: Extent,
         run: impl FnOnce(&mut Running<'_>) -> Result<T>,
     ) -> Result<T> {
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_failures(&|| self.describe(signature))?;
-        progress.begin(signature, extent).map_err(|started| {
+        let words = state.progress.begin(signature, extent).map_err(|started| {
             let (next, group) = (self.describe(signature), self.group.name.as_str());
             Error::InvalidArgument(format!("{next}: {started} in group {group:?} was started before"))
         })?;
-        let result = run(&mut Running::new(self, &mut progress, signature, extent));
+        let result = run(&mut Running::new(self, &mut state, signature, &words, extent));
         result.inspect_err(|error| self.report(error))
     }
 

@@ -130,10 +130,18 @@ pub(crate) const MEETING_LEN: usize = rank_segment(MAX_RANKS, 0);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Channel {
     /// Number of members.
-    pub(crate) members: usize,
+    members: usize,
+    /// Where the slots are.
+    slots: usize,
 }
 
 impl Channel {
+    /// The channel of so many members.
+    pub(crate) fn of(members: usize) -> Self {
+        let channel = Channel { members, slots: 0 };
+        Channel { slots: channel.ring(members, 0).next_multiple_of(PAGE), ..channel }
+    }
+
     /// Control block of a member.
     pub(crate) fn control(self, member: usize) -> usize {
         member * control::LEN
@@ -145,9 +153,9 @@ impl Channel {
     }
 
     /// Slot in which a member publishes a round.
+    #[inline]
     pub(crate) fn slot(self, member: usize, round: u32) -> usize {
-        let slots = self.ring(self.members, 0).next_multiple_of(PAGE);
-        slots + (member * SLOTS + round as usize % SLOTS) * slot::LEN
+        self.slots + (member * SLOTS + round as usize % SLOTS) * slot::LEN
     }
 
     /// Bytes of the ring from one member to another.
@@ -169,7 +177,7 @@ mod tests {
     #[test]
     fn parts_of_a_channel_do_not_overlap() {
         for members in [1, 2, 3, 5, MAX_RANKS] {
-            let channel = Channel { members };
+            let channel = Channel::of(members);
             let last = members - 1;
             assert!(channel.control(last) + control::LEN <= channel.ring(0, 0));
             assert!(channel.ring(last, last) + ring::LEN <= channel.slot(0, 0));
@@ -180,7 +188,7 @@ mod tests {
 
     #[test]
     fn rounds_map_to_slots_when_the_counter_wraps() {
-        let channel = Channel { members: 2 };
+        let channel = Channel::of(2);
         assert_ne!(channel.slot(0, u32::MAX), channel.slot(0, 0));
         assert_eq!(channel.slot(0, u32::MAX), channel.slot(0, SLOTS as u32 - 1));
     }

@@ -49,6 +49,7 @@ impl Region {
     }
 
     /// A shared 32-bit word.
+    #[inline]
     pub(crate) fn word(&self, offset: usize) -> &AtomicU32 {
         let ptr = self.address(offset, 4, 4).cast::<u32>();
         // SAFETY: the address is inside the mapping, which `self` keeps, and aligned; every process accesses
@@ -57,6 +58,7 @@ impl Region {
     }
 
     /// A shared 64-bit word.
+    #[inline]
     pub(crate) fn wide(&self, offset: usize) -> &AtomicU64 {
         let ptr = self.address(offset, 8, 8).cast::<u64>();
         // SAFETY: as for `word`.
@@ -64,10 +66,12 @@ impl Region {
     }
 
     /// A part of the region, for copying.
+    #[inline]
     pub(crate) fn span(&self, offset: usize, len: usize) -> Span {
         Span { ptr: self.address(offset, len, 1), len }
     }
 
+    #[inline]
     fn address(&self, offset: usize, len: usize, align: usize) -> *mut u8 {
         let end = offset.checked_add(len).expect("offsets in a region do not overflow");
         assert!(end <= self.len() && offset.is_multiple_of(align), "{offset}+{len} is outside the region");
@@ -128,6 +132,7 @@ impl Span {
     }
 
     /// Some of the bytes.
+    #[inline]
     pub(crate) fn part(self, range: Range<usize>) -> Span {
         assert!(range.start <= range.end && range.end <= self.len, "{range:?} is outside {}", self.len);
         Span { ptr: self.ptr.wrapping_add(range.start), len: range.len() }
@@ -140,6 +145,7 @@ impl Span {
     }
 
     /// Copies all bytes of `source`, which has the same length and may overlap.
+    #[inline]
     pub(crate) fn copy_from(self, source: Span) {
         assert_eq!(self.len, source.len, "copies have equal lengths");
         if self.ptr == source.ptr {
@@ -203,7 +209,9 @@ impl Span {
 
     #[inline(always)]
     fn check(self, start: usize, len: usize) {
-        assert!(start + len <= self.len, "{start}+{len} is outside {}", self.len);
+        if start + len > self.len {
+            outside(start, len, self.len);
+        }
     }
 
     /// Copies values of exactly as many bytes.
@@ -212,6 +220,13 @@ impl Span {
         // SAFETY: as for `copy_from`; a `T` has no uninitialised bytes.
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr().cast(), self.ptr, self.len) }
     }
+}
+
+/// Apart, so that a loop keeps nothing in memory for this.
+#[cold]
+#[inline(never)]
+fn outside(start: usize, len: usize, all: usize) -> ! {
+    panic!("{start}+{len} is outside {all}")
 }
 
 /// Writes whole lines with stores that do not fetch them.

@@ -9,7 +9,7 @@ use super::group::SharedGroup;
 use super::layout::CHUNK;
 use super::memory::Span;
 use super::rounds::{Extent, Post, Running, Slot, Steps};
-use super::signature::Signature;
+use super::signature::{Manner, Signature};
 use super::staged::Transfer;
 use crate::call::{Blocks, Call};
 use crate::{Collective, CollectiveKind, CollectiveOp, Group, RegisteredMemory, Result};
@@ -85,12 +85,11 @@ impl SharedGroup {
         let block = call.count * call.dtype.size();
         let [send, recv] = [call.send, call.recv].map(|span| span.unwrap_or(Span::EMPTY));
         let transfer = Transfer { send, recv, dtype: call.dtype, block, me, n };
-        let is_direct = block >= DIRECT && running.extent == Extent::Whole;
-        if is_direct && !running.has_begun() && !running.is_started_by_others() {
+        if block >= DIRECT && running.extent == Extent::Whole && !running.has_begun() {
             let post = transfer.post(kind, running);
             if post != Post::Copied || !transfer.is_accessed(kind) {
-                let round = running.post(post)?;
-                if transfer.run_direct(kind, &round, running)? {
+                let (round, manners) = running.post(post)?;
+                if !manners.has(Manner::Started) && transfer.run_direct(kind, &round, running)? {
                     running.next_round();
                     return Ok(());
                 }

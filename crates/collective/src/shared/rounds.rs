@@ -13,6 +13,20 @@ use super::signature::{Encoded, Manner, Signature};
 use super::wait::Counter;
 use crate::{Error, Result};
 
+/// What a member keeps from one operation to the next.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) progress: Progress,
+    opened: Opened,
+}
+
+impl State {
+    /// For so many members.
+    pub(super) fn of(members: usize) -> Self {
+        State { progress: Progress::default(), opened: Opened::of(members) }
+    }
+}
+
 /// How far this member has come; the same at all members between operations.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -24,7 +38,6 @@ pub(super) struct Progress {
     operations: u64,
     /// The operation that was started and goes on.
     started: Option<Encoded>,
-    opened: Opened,
 }
 
 /// How far an operation goes.
@@ -47,12 +60,28 @@ pub(super) enum Post {
     Where([u64; 2]),
 }
 
+impl Post {
+    fn manner(self) -> Manner {
+        match self {
+            Post::Copied => Manner::Copied,
+            Post::Started => Manner::Started,
+            Post::Where(_) => Manner::Elsewhere,
+        }
+    }
+}
+
 /// One collective operation under way.
 pub(super) struct Running<'a> {
     pub(super) at: &'a SharedGroup,
+    pub(super) opened: &'a mut Opened,
+    pub(super) extent: Extent,
     progress: &'a mut Progress,
     signature: &'a Signature,
-    pub(super) extent: Extent,
+    words: &'a Encoded,
+    /// Whether all have come to the current round, which is the first.
+    has_met: bool,
+    /// What this member publishes first.
+    pub(super) post: Post,
 }
 
 /// How many bytes an operation moves, and how many in a round. There is at least one round, so that members meet.
@@ -72,43 +101,39 @@ impl Steps {
 impl Progress {
     /// Goes on with the operation that was started, or with a new one. Fails with what was started, if that is
     /// another one.
-    pub(super) fn begin(&mut self, signature: &Signature, extent: Extent) -> Result<(), String> {
-        let this = signature.encode(0);
-        if let Some(started) = &self.started {
-            if *started != this || extent == Extent::Start {
-                return Err(Signature::decode(started).map_or_else(|| "?".to_owned(), |s| s.to_string()));
+    #[inline(always)]
+    pub(super) fn begin(&mut self, signature: &Signature, extent: Extent) -> Result<Encoded, String> {
+        self.operations += u64::from(self.started.is_none());
+        let this = signature.encode(self.operations);
+        match &self.started {
+            Some(started) if *started != this || extent == Extent::Start => {
+                Err(Signature::decode(started).map_or_else(|| "?".to_owned(), |s| s.to_string()))
             }
-            self.started = None;
-            return Ok(());
+            _ => {
+                self.started = (extent == Extent::Start).then_some(this);
+                Ok(this)
+            }
         }
-        self.operations += 1;
-        self.started = (extent == Extent::Start).then_some(this);
-        Ok(())
     }
 }
 
 impl<'a> Running<'a> {
     pub(super) fn new(
         at: &'a SharedGroup,
-        progress: &'a mut Progress,
+        state: &'a mut State,
         signature: &'a Signature,
+        words: &'a Encoded,
         extent: Extent,
     ) -> Self {
-        Running { at, progress, signature, extent }
-    }
-
-    /// The segments of others, until they are given back.
-    pub(super) fn take_opened(&mut self) -> Opened {
-        std::mem::take(&mut self.progress.opened)
-    }
-
-    pub(super) fn give_opened(&mut self, opened: Opened) {
-        self.progress.opened = opened;
+        let State { progress, opened } = state;
+        let has_begun = progress.published > 0;
+        let post = if has_begun || extent == Extent::Start { Post::Started } else { Post::Copied };
+        Running { at, opened, extent, progress, signature, words, has_met: false, post }
     }
 
     /// Whether this operation was started before, and has published copies.
     pub(super) fn has_begun(&self) -> bool {
-        self.progress.published > 0
+        self.post == Post::Started
     }
 
     /// Moves bytes through the slots: `put` fills this member's, `take` reads the others'. What is only started publishes
@@ -124,6 +149,7 @@ impl<'a> Running<'a> {
     }
 
     /// The rounds after [`Running::meet_first`].
+    #[inline]
     pub(super) fn rounds_after_first(
         &mut self,
         steps: Steps,
@@ -172,6 +198,7 @@ impl<'a> Running<'a> {
 
     /// Waits until all have come, and compares what they do. Who has published where its buffers are, while others have
     /// not, publishes copies after all. Whether somebody has started before.
+    #[inline]
     pub(super) fn meet_first(
         &mut self,
         steps: Steps,
@@ -182,38 +209,47 @@ impl<'a> Running<'a> {
             return Ok(true);
         }
         let round = self.meet(steps, 0, put)?;
-        round.compare_signatures()?;
+        self.has_met = true;
+        let manners = round.compare(self.post)?;
+        if manners.has(Manner::Elsewhere) {
+            self.copy_after_all(&round, steps, put)?;
+        }
+        Ok(manners.has(Manner::Started))
+    }
+
+    /// Publishes a copy of what was published by place, and waits for the others'.
+    fn copy_after_all(
+        &self,
+        round: &Round<'_>,
+        steps: Steps,
+        put: &mut impl FnMut(Range<usize>, Slot),
+    ) -> Result<()> {
+        let me = self.at.group.rank;
         let members = 0..self.at.group.size();
-        for member in members.clone().filter(|&member| matches!(round.post_of(member), Post::Where(_))) {
-            if member == self.at.group.rank {
-                steps.range(0).into_iter().for_each(|range| put(range, round.slot(member)));
-                self.at.copied(member).publish(round.next());
-            }
+        for member in members.filter(|&member| round.manner_of(member) == Manner::Elsewhere) {
             let copied = self.at.copied(member);
+            if member == me {
+                steps.range(0).into_iter().for_each(|range| put(range, round.slot(me)));
+                copied.publish(round.next());
+            }
             let is_missing = |m: usize| m == member && copied.load() != round.next();
             if is_missing(member) {
                 let ready = |value| value == round.next();
                 copied.wait(self.at.member.patience, ready, |waited| round.check(&is_missing, waited))?;
             }
         }
-        Ok(members.into_iter().any(|member| round.post_of(member) == Post::Started))
+        Ok(())
     }
 
-    /// Whether somebody else has started the operation.
-    pub(super) fn is_started_by_others(&self) -> bool {
+    /// Publishes something in a round of its own, and gives what all have published when they have, and how.
+    pub(super) fn post(&mut self, post: Post) -> Result<(Round<'a>, Manners)> {
         let round = self.round(0);
-        let is_here = |member| self.at.posted(member, round.index).reached(round.next());
-        round.others().any(|member| is_here(member) && round.post_of(member) == Post::Started)
-    }
-
-    /// Publishes something in a round of its own, and gives what all have published when they have.
-    pub(super) fn post(&mut self, post: Post) -> Result<Round<'a>> {
-        let round = self.round(0);
-        round.publish(self.progress.operations, post);
+        self.post = post;
+        round.publish(post);
         self.progress.published = 1;
         round.wait_posted()?;
-        round.compare_signatures()?;
-        Ok(round)
+        let manners = round.compare(post)?;
+        Ok((round, manners))
     }
 
     /// Goes on after the round of [`Running::post`].
@@ -234,19 +270,23 @@ impl<'a> Running<'a> {
         self.round(0).wait_for_all(target, |member| self.at.finished(member))
     }
 
-    /// Publishes this round and the next, and waits until all have published this one.
+    /// Publishes this round and the next, and waits until all have published this one, unless they have.
+    #[inline]
     fn meet(
         &mut self,
         steps: Steps,
         index: u32,
         put: &mut impl FnMut(Range<usize>, Slot),
     ) -> Result<Round<'a>> {
-        self.publish_up_to(2, steps, index, put);
         let round = self.round(0);
-        round.wait_posted()?;
+        if !std::mem::take(&mut self.has_met) {
+            self.publish_up_to(2, steps, index, put);
+            round.wait_posted()?;
+        }
         Ok(round)
     }
 
+    #[inline]
     fn publish_up_to(
         &mut self,
         most: u32,
@@ -259,15 +299,18 @@ impl<'a> Running<'a> {
         {
             let round = self.round(self.progress.published);
             put(range, round.slot(self.at.group.rank));
-            let post = if self.extent == Extent::Start { Post::Started } else { Post::Copied };
-            round.publish(self.progress.operations, post);
+            round.publish(match self.post {
+                Post::Started if self.extent == Extent::Start => Post::Started,
+                _ => Post::Copied,
+            });
             self.progress.published += 1;
         }
     }
 
     /// The round so many after the current one.
     fn round(&self, ahead: u32) -> Round<'a> {
-        Round { at: self.at, index: self.progress.round.wrapping_add(ahead), signature: self.signature }
+        let index = self.progress.round.wrapping_add(ahead);
+        Round { at: self.at, index, signature: self.signature, words: self.words }
     }
 }
 
@@ -293,6 +336,21 @@ pub(super) struct Round<'a> {
     at: &'a SharedGroup,
     index: u32,
     signature: &'a Signature,
+    words: &'a Encoded,
+}
+
+/// The manners in which members have begun an operation.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Manners(u8);
+
+impl Manners {
+    pub(super) fn has(self, manner: Manner) -> bool {
+        self.0 & 1 << manner as u8 != 0
+    }
+
+    fn with(self, manner: Manner) -> Self {
+        Manners(self.0 | 1 << manner as u8)
+    }
 }
 
 impl Round<'_> {
@@ -302,43 +360,46 @@ impl Round<'_> {
     }
 
     /// The slot of a member.
+    #[inline]
     pub(super) fn slot(&self, member: usize) -> Slot {
         Slot(self.at.span(self.at.channel.slot(member, self.index), slot::LEN))
     }
 
-    /// How a member has begun the operation.
+    fn manner_of(&self, member: usize) -> Manner {
+        Signature::manner(&self.at.signature_of(member, self.index))
+    }
+
+    /// What a member has published first.
     pub(super) fn post_of(&self, member: usize) -> Post {
-        match Signature::manner(&self.at.signature_of(member, self.index)) {
+        match self.manner_of(member) {
             Manner::Copied => Post::Copied,
             Manner::Started => Post::Started,
             Manner::Elsewhere => {
-                let mut words = [0; 2];
-                self.slot(member).room(size_of_val(&words)).read(&mut words);
-                Post::Where(words)
+                let mut places = [0; 2];
+                self.slot(member).room(size_of_val(&places)).read(&mut places);
+                Post::Where(places)
             }
         }
     }
 
-    fn publish(&self, number: u64, post: Post) {
+    #[inline]
+    fn publish(&self, post: Post) {
         let me = self.at.group.rank;
-        let manner = match post {
-            Post::Copied => Manner::Copied,
-            Post::Started => Manner::Started,
-            Post::Where(places) => {
-                self.slot(me).room(size_of_val(&places)).write(&places);
-                Manner::Elsewhere
-            }
-        };
-        let words = self.signature.encode_as(number, manner);
+        if let Post::Where(places) = post {
+            self.slot(me).room(size_of_val(&places)).write(&places);
+        }
+        let words = Signature::with_manner(*self.words, post.manner());
         let at = self.at.channel.slot(me, self.index) + slot::SIGNATURE;
         self.at.span(at, size_of::<Encoded>()).write(&words);
         self.at.posted(me, self.index).publish(self.next());
     }
 
+    #[inline]
     fn wait_posted(&self) -> Result<()> {
         self.wait_for_all(self.next(), |member| self.at.posted(member, self.index))
     }
 
+    #[inline]
     fn wait_for_all<'b>(&self, target: u32, counter: impl Fn(usize) -> Counter<'b>) -> Result<()> {
         for member in self.others() {
             let one = counter(member);
@@ -355,17 +416,27 @@ impl Round<'_> {
         self.at.check_progress(self.others(), is_missing, waited, &|| self.at.describe(self.signature))
     }
 
-    fn compare_signatures(&self) -> Result<()> {
-        let me = self.at.group.rank;
-        let mine = self.at.signature_of(me, self.index);
-        let differs = |member: &usize| !Signature::agree(&mine, &self.at.signature_of(*member, self.index));
-        let Some(other) = self.others().find(differs) else {
-            return Ok(());
-        };
-        let theirs = Signature::decode(&self.at.signature_of(other, self.index));
+    /// Compares what all do. How they have begun; this member with `own`, as reading what one has just written would
+    /// wait until the others no longer look at it.
+    #[inline]
+    fn compare(&self, own: Post) -> Result<Manners> {
+        let mut manners = Manners::default().with(own.manner());
+        for member in self.others() {
+            let theirs = self.at.signature_of(member, self.index);
+            if !Signature::agree(self.words, &theirs) {
+                return Err(self.mismatch(member, &theirs));
+            }
+            manners = manners.with(Signature::manner(&theirs));
+        }
+        Ok(manners)
+    }
+
+    #[cold]
+    fn mismatch(&self, other: usize, theirs: &Encoded) -> Error {
+        let theirs = Signature::decode(theirs);
         let theirs = theirs.map_or_else(|| "something unknown".to_owned(), |s| self.at.describe(&s));
-        let ranks = &self.at.group.ranks;
-        Err(Error::mismatch([(ranks[me], self.at.describe(self.signature)), (ranks[other], theirs)]))
+        let (me, ranks) = (self.at.group.rank, &self.at.group.ranks);
+        Error::mismatch([(ranks[me], self.at.describe(self.signature)), (ranks[other], theirs)])
     }
 
     fn others(&self) -> impl Iterator<Item = usize> + Clone + use<'_> {

@@ -29,7 +29,7 @@ pub(super) struct Placed {
 /// A place in the memory of a rank, as a word: its address, if all ranks are threads of one process, else segment and
 /// offset. Never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place(pub(super) u64);
+pub(super) struct Place(u64);
 
 const IN_SEGMENT: u64 = 1 << 63;
 const GENERATIONS: u32 = 1 << 16;
@@ -52,24 +52,53 @@ impl Place {
     }
 }
 
-/// The segments of other ranks that a group has opened, by rank and index.
-#[derive(Debug, Default)]
-pub(super) struct Opened(Vec<Vec<Option<OpenSegment>>>);
+/// The memory of other ranks that a group has opened.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// Segments by rank and index.
+    segments: Vec<Vec<Option<OpenSegment>>>,
+    /// Where the buffers of the current operation are, by member.
+    places: Vec<[Option<Place>; 2]>,
+}
 
 /// A segment, with the generation of its entry.
 type OpenSegment = (u32, Arc<Region>);
 
 impl Opened {
-    /// Has the segment of a place at hand.
-    pub(super) fn prepare(&mut self, member: &Member, rank: usize, place: Place) -> Result<()> {
+    /// Nothing yet, with room for the places of so many members.
+    pub(super) fn of(members: usize) -> Self {
+        Opened { segments: Vec::new(), places: Vec::with_capacity(members) }
+    }
+
+    /// Forgets the places of the last operation.
+    pub(super) fn begin(&mut self) {
+        self.places.clear();
+    }
+
+    /// Has the buffers of the next member at hand, which is a rank of the world.
+    pub(super) fn find(&mut self, member: &Member, rank: usize, places: [u64; 2]) -> Result<()> {
+        let places = places.map(|place| (place != 0).then_some(Place(place)));
+        if rank != member.rank {
+            places.into_iter().flatten().try_for_each(|place| self.prepare(member, rank, place))?;
+        }
+        self.places.push(places);
+        Ok(())
+    }
+
+    /// Where one of the buffers of a member is, if it has said so.
+    pub(super) fn place(&self, member: usize, which: usize) -> Option<Place> {
+        self.places[member][which]
+    }
+
+    fn prepare(&mut self, member: &Member, rank: usize, place: Place) -> Result<()> {
         if place.0 & IN_SEGMENT == 0 {
             return Ok(());
         }
         let (index, generation) = place.segment();
-        if self.0.is_empty() {
-            self.0.resize_with(member.size, Vec::new);
+        if self.segments.is_empty() {
+            self.segments.resize_with(member.size, Vec::new);
         }
-        let segments = &mut self.0[rank];
+        let segments = &mut self.segments[rank];
         if segments.len() <= index {
             segments.resize(index + 1, None);
         }
@@ -85,7 +114,8 @@ impl Opened {
             return Span::at(place.0 as usize, len);
         }
         let (index, _) = place.segment();
-        let (_, region) = self.0[rank][index].as_ref().expect("places are prepared before they are used");
+        let (_, region) =
+            self.segments[rank][index].as_ref().expect("places are prepared before they are used");
         region.span(place.offset(), len)
     }
 }
@@ -115,16 +145,22 @@ impl Member {
         Ok(Segment { region, owner: Arc::downgrade(self), index })
     }
 
-    /// Where the other ranks find these bytes, if they can.
-    pub(super) fn place(&self, span: Span) -> Option<Place> {
+    /// Where the other ranks find these bytes, as words; 0 where they cannot.
+    pub(super) fn places<const N: usize>(&self, spans: [Option<Span>; N]) -> [u64; N] {
         if self.is_one_process {
-            return Some(Place(span.address() as u64));
+            return spans.map(|span| span.map_or(0, |span| span.address() as u64));
         }
         let placed = self.placed.read().unwrap_or_else(PoisonError::into_inner);
-        let holds =
-            |p: &&Placed| span.address() >= p.address && span.address() + span.len() <= p.address + p.len;
-        let found = placed.iter().find(holds)?;
-        Place::in_segment(found, span.address() - found.address)
+        spans
+            .map(|span| {
+                let span = span?;
+                let holds = |p: &&Placed| {
+                    span.address() >= p.address && span.address() + span.len() <= p.address + p.len
+                };
+                let found = placed.iter().find(holds)?;
+                Place::in_segment(found, span.address() - found.address)
+            })
+            .map(|place| place.map_or(0, |place| place.0))
     }
 
     fn open_segment(&self, rank: usize, index: usize) -> Result<Arc<Region>> {

@@ -24,6 +24,8 @@ pub(crate) enum Action {
 /// A signature in shared memory; the last word is the number of the operation and how it was begun.
 pub(crate) type Encoded = [u64; 5];
 
+const LAST_WORD: usize = 4;
+
 /// How a member has begun an operation: two bits above its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Manner {
@@ -44,31 +46,30 @@ impl Signature {
     }
 
     pub(crate) fn encode(&self, number: u64) -> Encoded {
-        let dtype = DType::ALL.iter().position(|d| *d == self.dtype).unwrap_or(usize::MAX) as u64;
         let (code, kind) = match &self.action {
             Action::Exchange => (0, None),
             Action::Collective(kind) => (code(kind), Some(kind)),
         };
-        let reduction = kind.and_then(CollectiveKind::reduction);
-        let reduction =
-            reduction.and_then(|r| Reduction::ALL.iter().position(|x| *x == r)).unwrap_or(0) as u64;
+        let reduction = kind.and_then(CollectiveKind::reduction).map_or(0, |reduction| reduction as u64);
         let peer = kind.and_then(CollectiveKind::peer).unwrap_or(0) as u64;
         let tag = kind.and_then(CollectiveKind::tag).unwrap_or(0).cast_unsigned();
-        [code | reduction << 8 | dtype << 16, peer, tag, self.count as u64, number]
+        [code | reduction << 8 | (self.dtype as u64) << 16, peer, tag, self.count as u64, number]
     }
 
-    /// The same as operation `number`, begun in some manner.
-    pub(super) fn encode_as(&self, number: u64, manner: Manner) -> Encoded {
-        self.encode(number | (manner as u64) << NUMBER_BITS)
+    /// The same words, begun in some manner.
+    pub(super) fn with_manner(mut words: Encoded, manner: Manner) -> Encoded {
+        words[LAST_WORD] |= (manner as u64) << NUMBER_BITS;
+        words
     }
 
     /// The number of the operation.
     pub(super) fn number(words: &Encoded) -> u64 {
-        words[4] & ((1 << NUMBER_BITS) - 1)
+        words[LAST_WORD] & ((1 << NUMBER_BITS) - 1)
     }
 
+    /// How an operation was begun.
     pub(super) fn manner(words: &Encoded) -> Manner {
-        match words[4] >> NUMBER_BITS {
+        match words[LAST_WORD] >> NUMBER_BITS {
             0 => Manner::Copied,
             1 => Manner::Started,
             _ => Manner::Elsewhere,
@@ -77,7 +78,7 @@ impl Signature {
 
     /// Whether two members do the same.
     pub(super) fn agree(mine: &Encoded, theirs: &Encoded) -> bool {
-        mine[..4] == theirs[..4] && Signature::number(mine) == Signature::number(theirs)
+        mine[..LAST_WORD] == theirs[..LAST_WORD] && Signature::number(mine) == Signature::number(theirs)
     }
 
     pub(crate) fn decode(words: &Encoded) -> Option<Self> {

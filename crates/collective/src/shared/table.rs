@@ -63,14 +63,14 @@ impl Member {
         self.region.word(at + entry::NAME_LEN).store(name.len() as u32, Ordering::Relaxed);
         self.region.span(at + entry::NAME, name.len()).write(name);
         self.region.word(at + entry::CREATOR).store(self.rank as u32, Ordering::Relaxed);
-        Handle::at(&self.region, at + entry::HANDLE).create(Channel { members: group.size() }.len())
+        Handle::at(&self.region, at + entry::HANDLE).create(Channel::of(group.size()).len())
     }
 
     /// The memory that the first member has made for the group.
     fn open_channel(&self, at: usize, group: &Group, operation: &dyn Fn() -> String) -> Result<Arc<Region>> {
         let creator = self.region.word(at + entry::CREATOR).load(Ordering::Relaxed) as usize;
         let handle = Handle::at(&self.region, at + entry::HANDLE);
-        self.open_handle(handle, Channel { members: group.size() }.len(), creator, operation)
+        self.open_handle(handle, Channel::of(group.size()).len(), creator, operation)
     }
 
     /// The state of an entry once nobody writes it.

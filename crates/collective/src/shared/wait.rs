@@ -1,10 +1,12 @@
 //! Waiting for a counter that another rank writes.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use rustix::thread::futex;
 use rustix::thread::futex::Timespec;
+use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::layout::WAITERS;
 use super::memory::Region;
@@ -12,6 +14,11 @@ use crate::Result;
 
 /// How often a sleeping rank looks whether its peers still live.
 const TICK: Duration = Duration::from_millis(20);
+
+/// Whether those who sleep can have this process's stores and loads take effect in order (membarrier(2)), so that it
+/// need not do so itself with every store.
+static IS_FENCED_BY_OTHERS: LazyLock<bool> =
+    LazyLock::new(|| membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok());
 
 /// A counter in a region, with the number of those who sleep on it.
 #[derive(Clone, Copy)]
@@ -39,24 +46,31 @@ impl Patience {
 
 impl<'a> Counter<'a> {
     /// The counter at an offset.
+    #[inline]
     pub(crate) fn at(region: &'a Region, offset: usize) -> Self {
         Counter { value: region.word(offset), waiters: region.word(offset + WAITERS) }
     }
 
     /// Its value; everything that was written before it was stored is visible.
+    #[inline]
     pub(crate) fn load(self) -> u32 {
         self.value.load(Ordering::Acquire)
     }
 
     /// Whether it has come to `target`; counters wrap.
+    #[inline]
     pub(crate) fn reached(self, target: u32) -> bool {
         self.load().wrapping_sub(target).cast_signed() >= 0
     }
 
     /// Stores a value and wakes those who sleep on it.
+    #[inline]
     pub(crate) fn publish(self, value: u32) {
         self.value.store(value, Ordering::Release);
-        fence(Ordering::SeqCst);
+        // Either this sees who sleeps, or who goes to sleep sees the value.
+        if !*IS_FENCED_BY_OTHERS {
+            fence(Ordering::SeqCst);
+        }
         if self.waiters.load(Ordering::Relaxed) > 0 {
             // Whoever is not woken by this looks again after a tick.
             let _ = futex::wake(self.value, futex::Flags::empty(), u32::MAX >> 1);
@@ -103,6 +117,9 @@ impl<'a> Counter<'a> {
     fn sleep(self, value: u32) {
         let tick = Timespec { tv_sec: 0, tv_nsec: TICK.as_nanos() as i64 };
         self.waiters.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        // Where there is none, everybody fences.
+        let _ = membarrier(MembarrierCommand::GlobalExpedited);
         // An error means that the value changed, the tick passed, or a signal came: the caller looks in any case.
         let _ = futex::wait(self.value, futex::Flags::empty(), value, Some(&tick));
         self.waiters.fetch_sub(1, Ordering::Relaxed);
