@@ -10,8 +10,11 @@ use super::layout::{AHEAD, CHUNK, slot};
 use super::memory::Span;
 use super::segments::Opened;
 use super::signature::{Encoded, Manner, Signature};
-use super::wait::Counter;
+use super::wait::{Counter, be_fenced_by_others};
 use crate::{Error, Result};
+
+/// Operations after which a process will do many more.
+const MANY: u64 = 2000;
 
 /// What a member keeps from one operation to the next.
 #[derive(Debug)]
@@ -110,6 +113,9 @@ impl Progress {
                 Err(Signature::decode(started).map_or_else(|| "?".to_owned(), |s| s.to_string()))
             }
             _ => {
+                if self.operations == MANY {
+                    be_fenced_by_others();
+                }
                 self.started = (extent == Extent::Start).then_some(this);
                 Ok(this)
             }

@@ -1,7 +1,7 @@
 //! Waiting for a counter that another rank writes.
 
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use rustix::thread::futex;
@@ -15,10 +15,24 @@ use crate::Result;
 /// How often a sleeping rank looks whether its peers still live.
 const TICK: Duration = Duration::from_millis(20);
 
-/// Whether those who sleep can have this process's stores and loads take effect in order (membarrier(2)), so that it
-/// need not do so itself with every store.
-static IS_FENCED_BY_OTHERS: LazyLock<bool> =
-    LazyLock::new(|| membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok());
+/// Whether those who sleep can have this process's stores and loads take effect in order, so that it need not do so
+/// itself with every store.
+static IS_FENCED_BY_OTHERS: AtomicBool = AtomicBool::new(false);
+
+/// Spares this process a fence with every store from some time on, where the system can (membarrier(2)). Asking for it
+/// takes milliseconds, on a thread of its own: for those who stay.
+#[cold]
+pub(super) fn be_fenced_by_others() {
+    static ASK: Once = Once::new();
+    ASK.call_once(|| {
+        let ask = || {
+            let is_ready = membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok();
+            IS_FENCED_BY_OTHERS.store(is_ready, Ordering::Relaxed);
+        };
+        // Without a thread, there will be fences.
+        let _ = std::thread::Builder::new().name("mslite-fences".to_owned()).spawn(ask);
+    });
+}
 
 /// A counter in a region, with the number of those who sleep on it.
 #[derive(Clone, Copy)]
@@ -68,7 +82,7 @@ impl<'a> Counter<'a> {
     pub(crate) fn publish(self, value: u32) {
         self.value.store(value, Ordering::Release);
         // Either this sees who sleeps, or who goes to sleep sees the value.
-        if !*IS_FENCED_BY_OTHERS {
+        if !IS_FENCED_BY_OTHERS.load(Ordering::Relaxed) {
             fence(Ordering::SeqCst);
         }
         if self.waiters.load(Ordering::Relaxed) > 0 {
@@ -118,7 +132,7 @@ impl<'a> Counter<'a> {
         let tick = Timespec { tv_sec: 0, tv_nsec: TICK.as_nanos() as i64 };
         self.waiters.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        // Where there is none, everybody fences.
+        // Where this fails, everybody fences.
         let _ = membarrier(MembarrierCommand::GlobalExpedited);
         // An error means that the value changed, the tick passed, or a signal came: the caller looks in any case.
         let _ = futex::wait(self.value, futex::Flags::empty(), value, Some(&tick));
