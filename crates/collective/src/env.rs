@@ -151,7 +151,7 @@ fn from_variables(get: &dyn Fn(&str) -> Option<String>) -> Result<Option<JoinOpt
         Some(_) => seconds(get)?,
         None => JoinOptions::DEFAULT_TIMEOUT,
     };
-    Ok(Some(JoinOptions { rank, size, rendezvous, timeout, transport }))
+    Ok(Some(JoinOptions { timeout, transport, ..JoinOptions::new(rank, size, rendezvous) }))
 }
 
 fn number(get: &dyn Fn(&str) -> Option<String>, name: &str) -> Result<usize> {

@@ -45,6 +45,16 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A rank was told from outside to end: see [`Cancellation`](crate::Cancellation). All ranks get the same.
+    #[error("cancelled by {by} at rank {rank}{}", during(operation))]
+    Cancelled {
+        /// The rank that was told.
+        rank: usize,
+        /// By whom or by what; a signal by its name.
+        by: String,
+        /// What this rank was doing; empty if unknown.
+        operation: String,
+    },
     /// A library of a vendor reports a failure.
     #[error("{call} fails: {reason}")]
     Library {
@@ -87,10 +97,10 @@ impl Error {
         Error::Mismatch { ranks: [a, b], operations: [first, second] }
     }
 
-    /// The ranks to blame, if it is known: the lost one, the silent ones, the two that disagree.
+    /// The ranks to blame, if it is known: the lost or cancelled one, the silent ones, the two that disagree.
     pub fn culprits(&self) -> Vec<usize> {
         match self {
-            Error::PeerLost { rank, .. } => vec![*rank],
+            Error::PeerLost { rank, .. } | Error::Cancelled { rank, .. } => vec![*rank],
             Error::Timeout { missing, .. } => missing.clone(),
             Error::Mismatch { ranks, .. } => ranks.to_vec(),
             _ => Vec::new(),

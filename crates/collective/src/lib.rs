@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod call;
+mod cancellation;
 mod collective;
 #[cfg(any(feature = "nccl", feature = "hccl"))]
 #[cfg_attr(
@@ -27,6 +28,7 @@ mod shared;
 mod transport;
 mod world;
 
+pub use cancellation::Cancellation;
 pub use collective::{Collective, CollectiveExt};
 #[cfg(any(feature = "nccl", feature = "hccl"))]
 pub use device::{DeviceBuffer, WatchedStream};

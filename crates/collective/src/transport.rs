@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Collective, Group, Result};
+use crate::{Cancellation, Collective, Group, Result};
 
 /// What the ranks of a world exchange data through: shared memory, or a library.
 ///
@@ -48,4 +48,15 @@ pub trait Transport: fmt::Debug + Send + Sync {
 
     /// Ends the job, as [`World::abort`](crate::World::abort).
     fn abort(&self, reason: &str);
+
+    /// What this transport looks for while it waits, if it does.
+    fn cancellation(&self) -> Option<&Cancellation> {
+        None
+    }
+
+    /// Ends the job because of a [`Cancellation`], by whom or what it says. Called from any thread; whatever this rank does
+    /// goes on to notice. By default it is an abort.
+    fn cancel(&self, by: &str) {
+        self.abort(&format!("cancelled by {by}"));
+    }
 }

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use crate::shared::SharedMemory;
 use crate::{
-    Collective, Error, Group, GroupName, JoinOptions, Result, Transport, TransportKind, is_world_group,
+    Cancellation, Collective, Error, Group, GroupName, JoinOptions, Result, Transport, TransportKind,
+    is_world_group,
 };
 
 /// One rank among all ranks of a job: where groups come from.
 ///
 /// The rank is part of the world until this and all groups made from it are dropped.
 pub struct World {
-    transport: Box<dyn Transport>,
+    transport: Arc<dyn Transport>,
+    cancellation: Cancellation,
     everybody: Arc<dyn Collective>,
     groups: Mutex<Vec<Arc<dyn Collective>>>,
 }
@@ -21,7 +23,7 @@ impl World {
     ///
     /// # Errors
     /// [`Error::Timeout`] naming the ranks that have not come, [`Error::PeerLost`] when one died meanwhile,
-    /// [`Error::Mismatch`] when the ranks do not agree about their number, [`Error::InvalidArgument`] when the
+    /// [`Error::Cancelled`], [`Error::Mismatch`] when the ranks do not agree about their number, [`Error::InvalidArgument`] when the
     /// rank is taken, the rendezvous is not ours, or another MPI than the program's has started it;
     /// [`Error::Unsupported`] when there is not enough shared memory, or MPI is not built in; [`Error::Io`].
     pub fn join(options: &JoinOptions) -> Result<World> {
@@ -50,7 +52,10 @@ impl World {
     pub fn over(transport: impl Transport + 'static) -> Result<World> {
         let (rank, ranks) = (transport.rank(), (0..transport.size()).collect());
         let everybody = transport.open(Group { name: GroupName::world(), ranks, rank })?;
-        Ok(World { transport: Box::new(transport), everybody, groups: Mutex::default() })
+        let cancellation = transport.cancellation().cloned().unwrap_or_default();
+        let transport: Arc<dyn Transport> = Arc::new(transport);
+        cancellation.attach(&transport);
+        Ok(World { transport, cancellation, everybody, groups: Mutex::default() })
     }
 
     /// This rank.
@@ -162,6 +167,11 @@ impl World {
     /// at the other ranks, and with [`Error::Aborted`] here.
     pub fn abort(&self, reason: &str) {
         self.transport.abort(reason);
+    }
+
+    /// What ends the job from other threads, or from signals' handlers.
+    pub fn cancellation(&self) -> &Cancellation {
+        &self.cancellation
     }
 }
 

@@ -36,7 +36,7 @@ cases! { make =>
     joins_that_hang_time_out
     joins_that_fail_reach_all
     absent_ranks_are_named
-    aborts_end_waits
+    aborts_end_waits cancellation_ends_waits
     groups_end_alone
     dead_processes_are_noticed
 }

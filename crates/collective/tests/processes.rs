@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use common::{blocks, equal, expected, kinds, tensor, values};
 use mslite_collective::{
-    Collective, CollectiveExt, CollectiveKind, CollectiveOp, Error, JoinOptions, Reduction, RegisteredMemory,
-    Rendezvous, World,
+    Cancellation, Collective, CollectiveExt, CollectiveKind, CollectiveOp, Error, JoinOptions, Reduction,
+    RegisteredMemory, Rendezvous, World,
 };
 use mslite_tensor::{Buffer, DType, HostBuffer, HostSpan, HostStream, Tensor};
 
@@ -23,7 +23,11 @@ fn rank() {
         return;
     };
     let result = JoinOptions::from_env().and_then(|options| {
-        let world = World::join(&options.expect("the test sets the environment"))?;
+        let options = options.expect("the test sets the environment");
+        if role == "cancel" && options.rank == 1 {
+            signal_soon(options.cancellation.clone());
+        }
+        let world = World::join(&options)?;
         act(&role, &world)
     });
     println!();
@@ -161,6 +165,14 @@ fn kill_soon(after: Duration) {
     });
 }
 
+/// As the handler of a signal would do it.
+fn signal_soon(cancellation: Cancellation) {
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        cancellation.signal(2);
+    });
+}
+
 /// Ranks under test, killed when the test ends.
 struct Ranks(Vec<Child>);
 
@@ -267,6 +279,18 @@ fn a_killed_rank_is_named_by_all_others() {
         for result in &results[..size - 1] {
             assert!(result.starts_with(&format!("[{}] rank {} is lost", size - 1, size - 1)), "{result}");
             assert!(result.contains("all_reduce(sum) of f32[1000000]"), "{result}");
+        }
+        assert_empty(&directory);
+    }
+}
+
+#[test]
+fn cancellation_ends_jobs_that_run_and_those_that_meet() {
+    for come in [2, 3] {
+        let (directory, path) = temporary();
+        let ranks = Ranks::start("cancel", 0..come, 3, &path, 30.0);
+        for result in ranks.results() {
+            assert!(result.starts_with("[1] cancelled by SIGINT at rank 1 during "), "{result}");
         }
         assert_empty(&directory);
     }

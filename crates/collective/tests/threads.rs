@@ -378,6 +378,57 @@ fn abort_reaches_everybody() {
 }
 
 #[test]
+fn cancellation_ends_the_waits_of_all_ranks() {
+    let from_a_thread: fn(&World) = |world| world.cancellation().cancel("the user");
+    let from_a_handler: fn(&World) = |world| world.cancellation().signal(15);
+    for (cancel, by) in [(from_a_thread, "the user"), (from_a_handler, "SIGTERM")] {
+        let results = on_ranks(3, TIMEOUT, |world| {
+            let group = world.everybody();
+            group.barrier().unwrap();
+            std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| match world.rank() {
+                    0 => group.receive(&mut [0u8; 4], 2, 0),
+                    1 => world.group("later", &[0, 1, 2]).and_then(|group| group.barrier()),
+                    _ => group.barrier(),
+                });
+                if world.rank() == 1 {
+                    std::thread::sleep(Duration::from_millis(50));
+                    cancel(&world);
+                }
+                [waiting.join().unwrap(), group.barrier()]
+            })
+        });
+        for (rank, result) in results.iter().enumerate().flat_map(|(i, r)| r.iter().map(move |r| (i, r))) {
+            match result {
+                Err(Error::Cancelled { rank: 1, by: named, .. }) => assert_eq!(named, by),
+                _ => panic!("rank {rank}: {result:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rank_that_computes_is_cancelled_for_the_others() {
+    let done = Barrier::new(2);
+    let results = on_ranks(2, TIMEOUT, |world| {
+        let group = world.everybody();
+        if world.rank() == 0 {
+            let result = group.barrier();
+            done.wait();
+            return result;
+        }
+        std::thread::scope(|scope| scope.spawn(|| world.cancellation().cancel("the user")).join()).unwrap();
+        // Exchanges nothing until the other one has ended.
+        done.wait();
+        group.barrier()
+    });
+    for result in results {
+        let error = result.unwrap_err();
+        assert_eq!((error.culprits(), error.to_string().contains("the user")), (vec![1], true), "{error}");
+    }
+}
+
+#[test]
 fn worlds_split_by_color_and_key() {
     on_ranks(5, TIMEOUT, |world| {
         let me = world.rank();

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use mslite_collective::{CollectiveExt, Error, JoinOptions, Reduction, Result, World};
+use mslite_collective::{Cancellation, CollectiveExt, Error, JoinOptions, Reduction, Result, World};
 use mslite_testkit::collective::{Rank, conformance_of_process};
 
 const ROLE: &str = "MPI_TEST_ROLE";
@@ -79,6 +79,7 @@ fn act(role: &str, world: &World) -> Result<()> {
             world.abort("no more paper");
             return group.barrier();
         }
+        "cancel" | "signal" if last => cancel_soon(role, world.cancellation().clone()),
         _ => {}
     }
     let mut data = vec![1.0f32; 1_000_000];
@@ -87,6 +88,15 @@ fn act(role: &str, world: &World) -> Result<()> {
         group.all_reduce(&mut data, Reduction::Sum)?;
         assert!(data.iter().all(|&x| x == world.size() as f32));
     }
+}
+
+/// From another thread, or as the handler of a signal.
+fn cancel_soon(role: &str, cancellation: Cancellation) {
+    let is_handler = role == "signal";
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        if is_handler { cancellation.signal(15) } else { cancellation.cancel("SIGTERM") }
+    });
 }
 
 fn stop() {
@@ -163,6 +173,18 @@ fn ranks_that_end_are_named_with_the_reason() {
         let Some(job) = Job::run(role, 3, LONG) else { return };
         let lost = job.results.iter().filter(|result| result.starts_with("[2] rank 2 is lost"));
         assert_eq!(lost.filter(|result| result.contains(reason)).count(), 2, "{role}: {job:?}");
+    }
+}
+
+#[test]
+fn cancellation_ends_all_ranks() {
+    for role in ["cancel", "signal"] {
+        let Some(job) = Job::run(role, 3, LONG) else { return };
+        let named = job
+            .results
+            .iter()
+            .filter(|result| result.starts_with("[2] cancelled by SIGTERM at rank 2 during all_reduce"));
+        assert!(named.count() == 3 && job.took < LONG / 4, "{job:?}");
     }
 }
 

@@ -224,7 +224,8 @@ impl DeviceGroup {
         }
         if let Err(error) = self.control.watch(waited) {
             let since = self.lost_since.get_or_init(Instant::now);
-            return if since.elapsed() < GRACE { Ok(()) } else { Err(error) };
+            let is_over = matches!(error, Error::Cancelled { .. }) || since.elapsed() >= GRACE;
+            return if is_over { Err(error) } else { Ok(()) };
         }
         if waited < self.shared.timeout() {
             return Ok(());

@@ -8,6 +8,7 @@ use mslite_tensor::DType;
 use super::driver::Vendor;
 use super::group::DeviceGroup;
 use super::memory::{DeviceBuffer, WatchedStream};
+use crate::cancellation::cancelled;
 use crate::{Collective, Error, Group, GroupName, Result, World};
 
 /// One rank's end of a world; copies are the same end.
@@ -78,6 +79,13 @@ impl DeviceWorld {
         self.shared.control.abort(reason);
         for group in self.groups.living() {
             group.give_up(Error::Aborted { reason: reason.to_owned() });
+        }
+    }
+
+    pub(crate) fn cancel(&self, by: &str) {
+        // The control world has been cancelled before.
+        for group in self.groups.living() {
+            group.give_up(cancelled(self.control().rank(), by, String::new()));
         }
     }
 

@@ -16,7 +16,9 @@ use mslite_tensor::DType;
 
 use self::communicator::Hccl as Library;
 use crate::device::DeviceWorld;
-use crate::{Collective, DeviceBuffer, Group, GroupName, Result, Transport, WatchedStream, World};
+use crate::{
+    Cancellation, Collective, DeviceBuffer, Group, GroupName, Result, Transport, WatchedStream, World,
+};
 
 /// How a rank uses HCCL.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -114,6 +116,14 @@ impl Transport for Hccl {
 
     fn abort(&self, reason: &str) {
         self.world.abort(reason);
+    }
+
+    fn cancellation(&self) -> Option<&Cancellation> {
+        Some(self.world.control().cancellation())
+    }
+
+    fn cancel(&self, by: &str) {
+        self.world.cancel(by);
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use mslite_tensor::{Buffer, HostSpan, Stream};
 
@@ -158,6 +159,11 @@ impl Collective for MpiGroup {
             CollectiveKind::Receive { src, tag } => self.receive(src, tag, &op.kind, &call),
             _ => self.collective(&op.kind, &call),
         }
+    }
+
+    fn watch(&self, _: Duration) -> Result<()> {
+        self.check(&String::new)?;
+        self.member.check_left(&self.group.ranks, &String::new)
     }
 
     fn abort(&self) {

@@ -40,7 +40,7 @@ pub(super) fn join(options: &JoinOptions) -> Result<Member> {
     let communicator = communicator(&all, options.size)?;
     let world = greetings[0].number;
     let hosts = greetings.into_iter().map(|greeting| greeting.host).collect();
-    Member::new(communicator, world, hosts, options.timeout)
+    Member::new(communicator, world, hosts, options)
 }
 
 /// The communicator of the first `size` processes, apart from that of the program. All worlds of one size share it, and
@@ -104,18 +104,25 @@ fn meet(all: &Communicator, options: &JoinOptions) -> Result<Vec<Greeting>> {
         }
     }
     meeting.come[options.rank] = Some(own);
-    Patience::new(options.size).wait(&mut meeting, |meeting, waited| match waited >= options.timeout {
-        true => Err(Error::Timeout {
+    Patience::new(options.size).wait(&mut meeting, |meeting, waited| {
+        options.cancellation.check(options.rank, &joining)?;
+        if waited < options.timeout {
+            return Ok(());
+        }
+        Err(Error::Timeout {
             missing: meeting.missing()?,
             waited: options.timeout,
-            operation: "joining".to_owned(),
+            operation: joining(),
             detail: "MPI has started there, but the rank has not joined".to_owned(),
-        }),
-        false => Ok(()),
+        })
     })?;
     let greetings: Vec<Greeting> = meeting.come.into_iter().flatten().collect();
     check_sizes(&greetings, options)?;
     Ok(greetings)
+}
+
+pub(super) fn joining() -> String {
+    "joining the world".to_owned()
 }
 
 fn check_sizes(greetings: &[Greeting], options: &JoinOptions) -> Result<()> {
@@ -143,7 +150,7 @@ impl Awaited for Meeting {
             let Some(receiving) = place else { continue };
             if let Some(received) = receiving.poll()? {
                 let greeting = Greeting::decode(&received.block[..received.len]);
-                let damaged = || lost(rank, "it greets in another version", "joining".to_owned());
+                let damaged = || lost(rank, "it greets in another version", joining());
                 self.come[rank] = Some(greeting.ok_or_else(damaged)?);
                 *place = None;
             }

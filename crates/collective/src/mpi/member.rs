@@ -9,8 +9,9 @@ use super::library::{Communicator, Receiving, Sending};
 use super::notice::{self, Notice, WORLD};
 use super::process;
 use super::wait::{Awaited, Patience};
+use crate::cancellation::cancelled;
 use crate::env::fnv1a;
-use crate::{Error, Group, Result};
+use crate::{Cancellation, Error, Group, JoinOptions, Result};
 
 /// How long a message from a rank that has left may still be under way.
 const GRACE: Duration = Duration::from_millis(100);
@@ -27,6 +28,7 @@ pub(super) struct Member {
     pub(super) rank: usize,
     pub(super) size: usize,
     pub(super) timeout: Duration,
+    pub(super) cancellation: Cancellation,
     patience: Patience,
     /// Tells worlds apart: messages of an earlier one may still be under way.
     pub(super) world: u64,
@@ -77,7 +79,7 @@ impl Member {
         communicator: Arc<Communicator>,
         world: u64,
         hosts: Vec<String>,
-        timeout: Duration,
+        options: &JoinOptions,
     ) -> Result<Self> {
         let (rank, size) = (communicator.rank, communicator.size);
         let here = hosts.iter().filter(|&host| *host == hosts[rank]).count();
@@ -95,7 +97,19 @@ impl Member {
         };
         hearing.listen(None)?;
         let (outbox, hearing, patience) = (Mutex::default(), Mutex::new(hearing), Patience::new(here));
-        Ok(Member { rank, size, timeout, patience, world, hosts, outbox, hearing, communicator })
+        let (timeout, cancellation) = (options.timeout, options.cancellation.clone());
+        Ok(Member {
+            rank,
+            size,
+            timeout,
+            cancellation,
+            patience,
+            world,
+            hosts,
+            outbox,
+            hearing,
+            communicator,
+        })
     }
 
     /// Enters a group of this rank, of which the other members are told, and gives the tag of its messages; the next
@@ -143,12 +157,8 @@ impl Member {
     }
 
     fn check_missing(&self, missing: &[usize], waited: Duration, context: &Context<'_>) -> Result<()> {
+        self.check_left(missing, context.operation)?;
         let hearing = self.hearing();
-        for &rank in missing {
-            if let Some(reason) = &hearing.left[rank] {
-                return Err(lost(rank, reason, (context.operation)()));
-            }
-        }
         if waited < self.timeout || missing.is_empty() {
             return Ok(());
         }
@@ -187,8 +197,11 @@ impl Member {
         Ok(())
     }
 
-    /// Fails if the world or a group has failed.
+    /// Fails if the world or a group has failed, or this rank is to end it.
     pub(super) fn check(&self, scope: u64, operation: &dyn Fn() -> String) -> Result<()> {
+        if let Some(by) = self.cancellation.by() {
+            self.cancel(by);
+        }
         let hearing = self.hearing();
         let failure = hearing.failure(WORLD).or_else(|| hearing.failure(scope));
         failure.map_or(Ok(()), |failure| {
@@ -208,6 +221,22 @@ impl Member {
     /// Gives up the world or a group.
     pub(super) fn give_up(&self, scope: u64, reason: &str) {
         self.report(scope, lost(self.rank, reason, String::new()));
+    }
+
+    /// Ends the world as [`Cancellation::cancel`] does.
+    pub(super) fn cancel(&self, by: &str) {
+        self.report(WORLD, cancelled(self.rank, by, String::new()));
+    }
+
+    /// Fails if one of these ranks has left.
+    pub(super) fn check_left(&self, ranks: &[usize], operation: &dyn Fn() -> String) -> Result<()> {
+        let hearing = self.hearing();
+        for &rank in ranks {
+            if let Some(reason) = &hearing.left[rank] {
+                return Err(lost(rank, reason, operation()));
+            }
+        }
+        Ok(())
     }
 
     fn report(&self, scope: u64, error: Error) {

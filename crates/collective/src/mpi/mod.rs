@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use self::group::MpiGroup;
 use self::member::Presence;
-use crate::{Collective, Group, GroupName, JoinOptions, Result, Transport};
+use crate::{Cancellation, Collective, Group, GroupName, JoinOptions, Result, Transport};
 
 /// Ranks over MPI.
 #[derive(Debug)]
@@ -75,5 +75,13 @@ impl Transport for Mpi {
 
     fn abort(&self, reason: &str) {
         self.member.give_up(notice::WORLD, reason);
+    }
+
+    fn cancellation(&self) -> Option<&Cancellation> {
+        Some(&self.member.cancellation)
+    }
+
+    fn cancel(&self, by: &str) {
+        self.member.cancel(by);
     }
 }

@@ -81,7 +81,10 @@ pub(super) fn shortened(text: &str) -> &str {
 
 /// Whether an error is one that the other ranks learn of.
 pub(super) fn concerns_others(error: &Error) -> bool {
-    matches!(error, Error::PeerLost { .. } | Error::Timeout { .. } | Error::Mismatch { .. })
+    matches!(
+        error,
+        Error::PeerLost { .. } | Error::Cancelled { .. } | Error::Timeout { .. } | Error::Mismatch { .. }
+    )
 }
 
 /// The error that rank `reporter` has found, as rank `reader` sees it during `operation`.
@@ -91,6 +94,7 @@ pub(super) fn seen_by(error: &Error, reporter: usize, reader: usize, operation: 
             Error::Aborted { reason }
         }
         Error::PeerLost { rank, reason, .. } => Error::PeerLost { rank, reason, operation },
+        Error::Cancelled { rank, by, .. } => Error::Cancelled { rank, by, operation },
         Error::Timeout { missing, waited, detail, .. } => {
             let by = if reporter == reader { String::new() } else { format!(" (found by rank {reporter})") };
             Error::Timeout { missing, waited, operation, detail: detail + &by }
@@ -128,6 +132,7 @@ impl Writer {
             Error::Mismatch { ranks, operations: [first, second] } => {
                 self.number(2).ranks(ranks).text(first).text(second)
             }
+            Error::Cancelled { rank, by, .. } => self.number(3).number(*rank as u64).text(by),
             other => self.number(0).number(0).text(&other.to_string()),
         }
     }
@@ -172,6 +177,10 @@ impl Reader<'_> {
                 ranks: self.ranks()?.try_into().ok()?,
                 operations: [self.text()?, self.text()?],
             },
+            3 => {
+                let (rank, by) = (usize::try_from(self.number()?).ok()?, self.text()?);
+                Error::Cancelled { rank, by, operation: String::new() }
+            }
             _ => return None,
         })
     }
@@ -181,13 +190,14 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
-    fn errors() -> [Error; 3] {
+    fn errors() -> [Error; 4] {
         let (reason, operation) = ("dead".to_owned(), String::new());
         let waited = Duration::from_millis(700);
         [
             Error::PeerLost { rank: 3, reason, operation: operation.clone() },
             Error::Timeout { missing: vec![1, 200], waited, operation, detail: "é".to_owned() },
             Error::Mismatch { ranks: [0, 2], operations: ["barrier".to_owned(), "all_gather".to_owned()] },
+            Error::Cancelled { rank: 1, by: "SIGTERM".to_owned(), operation: String::new() },
         ]
     }
 
@@ -221,7 +231,7 @@ mod tests {
 
     #[test]
     fn who_aborts_is_told_so() {
-        let [lost, late, _] = errors();
+        let [lost, late, ..] = errors();
         assert_eq!(seen_by(&lost, 3, 3, "barrier".into()), Error::Aborted { reason: "dead".into() });
         let Error::PeerLost { operation, .. } = seen_by(&lost, 3, 0, "barrier".into()) else {
             panic!("another error");

@@ -3,14 +3,18 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::join::joining;
 use super::library::{self, Owner};
 use super::member::Member;
 use crate::{Error, JoinOptions, Result};
 
 /// How long a rank that has failed gives the others to say so, too, before it ends the job.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How often a rank that starts MPI looks whether it is to end.
+const TICK: Duration = Duration::from_millis(20);
 
 static PROCESS: OnceLock<Result<Process>> = OnceLock::new();
 
@@ -77,13 +81,7 @@ fn start(options: &JoinOptions) -> Result<Process> {
     };
     let thread = std::thread::Builder::new().name("mpi".to_owned()).spawn(keep);
     thread.map_err(|e| Error::io("cannot start a thread for MPI", e))?;
-    let owner = match started.recv_timeout(options.timeout) {
-        Ok(owner) => owner?,
-        Err(RecvTimeoutError::Timeout) => return Err(late(options)),
-        Err(RecvTimeoutError::Disconnected) => {
-            return Err(Error::Unsupported("MPI has panicked while it started".to_owned()));
-        }
-    };
+    let owner = wait_for_start(&started, options)?;
     let keeper = Keeper { finalize: Mutex::new(finalize), finalized: Mutex::new(finalized) };
     let keeper = (owner == Owner::Us).then_some(keeper);
     if keeper.is_some() {
@@ -92,11 +90,27 @@ fn start(options: &JoinOptions) -> Result<Process> {
     Ok(Process { version: library::version(), keeper })
 }
 
+fn wait_for_start(started: &Receiver<Result<Owner>>, options: &JoinOptions) -> Result<Owner> {
+    let since = Instant::now();
+    loop {
+        match started.recv_timeout(TICK.min(options.timeout)) {
+            Ok(owner) => return owner,
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Error::Unsupported("MPI has panicked while it started".to_owned()));
+            }
+            Err(RecvTimeoutError::Timeout) => options.cancellation.check(options.rank, &joining)?,
+        }
+        if since.elapsed() >= options.timeout {
+            return Err(late(options));
+        }
+    }
+}
+
 fn late(options: &JoinOptions) -> Error {
     Error::Timeout {
         missing: (0..options.size).filter(|&rank| rank != options.rank).collect(),
         waited: options.timeout,
-        operation: "joining".to_owned(),
+        operation: joining(),
         detail: "MPI_Init_thread has not returned: some rank has not started MPI".to_owned(),
     }
 }

@@ -16,7 +16,7 @@ use mslite_tensor::DType;
 
 use self::communicator::Nccl as Library;
 use crate::device::DeviceWorld;
-use crate::{Collective, DeviceBuffer, Group, Result, Transport, WatchedStream, World};
+use crate::{Cancellation, Collective, DeviceBuffer, Group, Result, Transport, WatchedStream, World};
 
 /// How a rank uses NCCL.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -119,6 +119,14 @@ impl Transport for Nccl {
 
     fn abort(&self, reason: &str) {
         self.world.abort(reason);
+    }
+
+    fn cancellation(&self) -> Option<&Cancellation> {
+        Some(self.world.control().cancellation())
+    }
+
+    fn cancel(&self, by: &str) {
+        self.world.cancel(by);
     }
 }
 

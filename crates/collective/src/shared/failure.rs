@@ -21,6 +21,7 @@ const WRITTEN: u32 = 2;
 const PEER_LOST: u32 = 1;
 const TIMEOUT: u32 = 2;
 const MISMATCH: u32 = 3;
+const CANCELLED: u32 = 4;
 
 const STATE: usize = 0;
 const KIND: usize = 4;
@@ -40,6 +41,7 @@ impl<'a> FailureRecord<'a> {
     pub(crate) fn set(self, error: &Error, reporter: usize) {
         let (kind, millis, texts) = match error {
             Error::PeerLost { reason, .. } => (PEER_LOST, 0, [reason.as_str(), ""]),
+            Error::Cancelled { by, .. } => (CANCELLED, 0, [by.as_str(), ""]),
             Error::Timeout { waited, detail, .. } => {
                 (TIMEOUT, waited.as_millis() as u64, [detail.as_str(), ""])
             }
@@ -86,6 +88,7 @@ impl<'a> FailureRecord<'a> {
         match (self.region.word(self.at + KIND).load(Ordering::Relaxed), culprits.as_slice()) {
             (PEER_LOST, [rank]) if *rank == reader && reporter == reader => Error::Aborted { reason: first },
             (PEER_LOST, [rank]) => Error::PeerLost { rank: *rank, reason: first, operation },
+            (CANCELLED, [rank]) => Error::Cancelled { rank: *rank, by: first, operation },
             (MISMATCH, [a, b]) => Error::Mismatch { ranks: [*a, *b], operations: [first, second] },
             (TIMEOUT, _) => Error::Timeout {
                 missing: culprits,
@@ -142,6 +145,17 @@ mod tests {
             panic!("another error");
         };
         assert_eq!(operations, ["é".repeat(700), "barrier".to_owned()]);
+    }
+
+    #[test]
+    fn who_is_cancelled_reads_what_the_others_read() {
+        let region = Region::nameless(4096).unwrap();
+        let record = FailureRecord::at(&region, 0);
+        let cancelled = |operation: String| Error::Cancelled { rank: 1, by: "SIGTERM".to_owned(), operation };
+        record.set(&cancelled(String::new()), 1);
+        for reader in [0, 1] {
+            assert_eq!(record.check(reader, &|| "barrier".into()), Err(cancelled("barrier".into())));
+        }
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl SharedGroup {
 
     /// Fails if the world or this group has failed.
     pub(super) fn check_failures(&self, operation: &dyn Fn() -> String) -> Result<()> {
-        self.member.failure().check(self.member.rank, operation)?;
+        self.member.check_world(operation)?;
         self.failure().check(self.member.rank, operation)
     }
 

@@ -20,7 +20,7 @@ use super::member::{ABSENT, JOINED, Member, loss, lost};
 use super::memory::Region;
 use super::process::{Process, start_time};
 use super::wait::{Counter, Patience};
-use crate::{Error, Result};
+use crate::{Cancellation, Error, JoinOptions, Result};
 
 /// The members of a world of threads.
 pub(crate) fn threads(size: usize, timeout: Duration) -> Result<Vec<Member>> {
@@ -31,18 +31,22 @@ pub(crate) fn threads(size: usize, timeout: Duration) -> Result<Vec<Member>> {
         sign_in(&region, rank);
         let peers = (0..size).map(|_| None).collect();
         let (region, placed) = (Arc::clone(&region), RwLock::default());
-        Member { region, rank, size, timeout, patience, peers, is_one_process: true, placed }
+        let cancellation = Cancellation::new();
+        Member { region, rank, size, timeout, patience, cancellation, peers, is_one_process: true, placed }
     };
     Ok((0..size).map(member).collect())
 }
 
-/// Joins the world whose ranks meet at `path`, and waits for all of them.
-pub(crate) fn join(path: &Path, rank: usize, size: usize, timeout: Duration) -> Result<Member> {
+/// Joins the world whose ranks meet at the rendezvous, and waits for all of them.
+pub(crate) fn join(options: &JoinOptions) -> Result<Member> {
+    let JoinOptions { rank, size, timeout, .. } = *options;
     check_size(size)?;
     if rank >= size {
         return Err(Error::InvalidArgument(format!("there is no rank {rank} in a world of {size}")));
     }
-    let meeting = Meeting { path, rank, size, timeout, deadline: Instant::now() + timeout };
+    let (path, deadline) = (options.rendezvous.path(), Instant::now() + timeout);
+    let cancellation = options.cancellation.clone();
+    let meeting = Meeting { path, rank, size, timeout, deadline, cancellation: &cancellation };
     let region = loop {
         if let Some((region, _lock)) = meeting.enter()?
             && meeting.sign_in(&region)?
@@ -59,7 +63,8 @@ pub(crate) fn join(path: &Path, rank: usize, size: usize, timeout: Duration) -> 
     let peers = (0..size).map(|_| None).collect();
     let patience = Patience::new(size);
     let (region, placed) = (Arc::new(region), RwLock::default());
-    let mut member = Member { region, rank, size, timeout, patience, peers, is_one_process: false, placed };
+    let mut member =
+        Member { region, rank, size, timeout, patience, cancellation, peers, is_one_process: false, placed };
     result?;
     member.open_peers().inspect_err(|error| member.report(error))?;
     Ok(member)
@@ -69,7 +74,8 @@ pub(crate) fn join(path: &Path, rank: usize, size: usize, timeout: Duration) -> 
 pub(crate) fn close(path: &Path, rank: usize, size: usize, reason: &str) -> Result<()> {
     check_size(size)?;
     let timeout = Duration::from_millis(100);
-    let meeting = Meeting { path, rank, size, timeout, deadline: Instant::now() + timeout };
+    let (deadline, cancellation) = (Instant::now() + timeout, Cancellation::new());
+    let meeting = Meeting { path, rank, size, timeout, deadline, cancellation: &cancellation };
     loop {
         if let Some((region, _lock)) = meeting.enter()? {
             FailureRecord::at(&region, header::FAILURE).set(&lost(rank, reason, String::new()), rank);
@@ -148,6 +154,7 @@ struct Meeting<'a> {
     size: usize,
     timeout: Duration,
     deadline: Instant,
+    cancellation: &'a Cancellation,
 }
 
 impl Meeting<'_> {
@@ -315,6 +322,7 @@ impl Meeting<'_> {
                 if ready(region).load() == 1 {
                     return Ok(());
                 }
+                self.cancellation.check(self.rank, &joining)?;
                 // Who is gone may have said why.
                 self.check_alive(region).or_else(|error| reported().and(Err(error)))?;
                 if waited < left {
@@ -350,6 +358,7 @@ impl Meeting<'_> {
     }
 
     fn check_deadline(&self) -> Result<()> {
+        self.cancellation.check(self.rank, &joining)?;
         match Instant::now() < self.deadline {
             true => Ok(()),
             false => Err(self.timed_out("others replace it all the time")),

@@ -9,7 +9,8 @@ use super::memory::Region;
 use super::process::Process;
 use super::segments::Placed;
 use super::wait::Patience;
-use crate::{Error, Result};
+use crate::cancellation::cancelled;
+use crate::{Cancellation, Error, Result};
 
 /// States of the slot of a rank.
 pub(super) const ABSENT: u32 = 0;
@@ -25,6 +26,7 @@ pub(crate) struct Member {
     pub(crate) size: usize,
     pub(crate) timeout: Duration,
     pub(super) patience: Patience,
+    pub(crate) cancellation: Cancellation,
     /// The other ranks' processes; `None` for ranks in this one.
     pub(super) peers: Vec<Option<Process>>,
     /// Whether all ranks are in this process.
@@ -42,6 +44,19 @@ impl Member {
     /// Ends the world: pending and later operations of every rank fail with [`Error::PeerLost`] naming this one.
     pub(crate) fn abort(&self, reason: &str) {
         self.failure().set(&lost(self.rank, reason, String::new()), self.rank);
+    }
+
+    /// Ends the world as [`Cancellation::cancel`] does.
+    pub(crate) fn cancel(&self, by: &str) {
+        self.failure().set(&cancelled(self.rank, by, String::new()), self.rank);
+    }
+
+    /// Fails if the world has failed, or this rank is to end it.
+    pub(super) fn check_world(&self, operation: &dyn Fn() -> String) -> Result<()> {
+        if let Some(by) = self.cancellation.by() {
+            self.cancel(by);
+        }
+        self.failure().check(self.rank, operation)
     }
 
     /// Makes an error that this rank found everybody's.
@@ -64,7 +79,7 @@ impl Member {
                 Err(error) => error,
             };
             // A process that ends closes its files some time before it is seen to have ended.
-            self.failure().check(self.rank, operation)?;
+            self.check_world(operation)?;
             self.check_alive(owner, operation)?;
             if since.elapsed() >= self.timeout {
                 return Err(Error::io(format!("{}: cannot open memory of rank {owner}", operation()), error));

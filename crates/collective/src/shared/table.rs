@@ -33,7 +33,7 @@ impl Member {
     /// The entry of a group, and the memory of its channel.
     fn find_group(&self, group: &Group) -> Result<(usize, Arc<Region>)> {
         let operation = || format!("opening group {:?}", group.name.as_str());
-        self.failure().check(self.rank, &operation)?;
+        self.check_world(&operation)?;
         for index in 0..MAX_GROUPS {
             let at = group_entry(index);
             let state = self.region.word(at + entry::STATE);
@@ -81,7 +81,7 @@ impl Member {
             let Some(writer) = now.checked_sub(BEING_WRITTEN) else {
                 return Ok(now);
             };
-            self.failure().check(self.rank, operation)?;
+            self.check_world(operation)?;
             if since.elapsed() >= self.timeout {
                 let detail = "it stopped while it entered a group".to_owned();
                 let (missing, waited) = (vec![writer as usize], self.timeout);

@@ -5,7 +5,7 @@ use super::SEND_CAPACITY;
 use super::group::SharedGroup;
 use super::join::{join, threads};
 use super::member::Member;
-use crate::{Collective, Group, GroupName, JoinOptions, Result, Transport};
+use crate::{Cancellation, Collective, Group, GroupName, JoinOptions, Result, Transport};
 
 /// Ranks of one host over shared memory.
 #[derive(Debug)]
@@ -18,8 +18,7 @@ pub(crate) struct SharedMemory {
 impl SharedMemory {
     /// Joins as one process, and waits until all ranks have come.
     pub(crate) fn join(options: &JoinOptions) -> Result<Self> {
-        let path = options.rendezvous.path();
-        SharedMemory::new(join(path, options.rank, options.size, options.timeout)?)
+        SharedMemory::new(join(options)?)
     }
 
     /// The ranks of a job whose ranks are threads of this process, in order.
@@ -66,5 +65,13 @@ impl Transport for SharedMemory {
 
     fn abort(&self, reason: &str) {
         self.member.abort(reason);
+    }
+
+    fn cancellation(&self) -> Option<&Cancellation> {
+        Some(&self.member.cancellation)
+    }
+
+    fn cancel(&self, by: &str) {
+        self.member.cancel(by);
     }
 }

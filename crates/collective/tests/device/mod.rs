@@ -319,6 +319,43 @@ pub(crate) fn aborts_end_waits(make: Make) {
     devices.assert_clean();
 }
 
+/// Another thread ends what all ranks wait for; or a signal's handler does, by its note.
+pub(crate) fn cancellation_ends_waits(make: Make) {
+    for by in ["the user", "SIGTERM"] {
+        let devices = Devices::new(3);
+        let results = devices.run(PATIENCE, |control, first| {
+            let (number, device) = (control.rank(), first + control.rank());
+            let rank = make(control, device, false)?;
+            let group = rank.world.everybody();
+            group.barrier()?;
+            if number == 2 {
+                // Until it is told; the library would wait for it.
+                while group.watch(Duration::ZERO).is_ok() {
+                    std::thread::yield_now();
+                }
+                return group.barrier();
+            }
+            std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| group.all_reduce(&mut [1.0f32; 3], Reduction::Sum));
+                std::thread::sleep(Duration::from_millis(50));
+                match (number, by) {
+                    (0, _) => {}
+                    (_, "SIGTERM") => rank.world.cancellation().signal(15),
+                    (_, by) => rank.world.cancellation().cancel(by),
+                }
+                waiting.join().unwrap()
+            })
+        });
+        for result in &results {
+            assert!(
+                matches!(result, Err(Error::Cancelled { rank: 1, by: named, .. }) if named == by),
+                "{results:?}"
+            );
+        }
+        devices.assert_clean();
+    }
+}
+
 /// Giving up a group leaves the others.
 pub(crate) fn groups_end_alone(make: Make) {
     let devices = Devices::new(2);
