@@ -14,6 +14,7 @@ mod plot;
 mod rank_table;
 mod report;
 mod run;
+mod signals;
 mod table;
 
 use std::process::ExitCode;
@@ -67,7 +68,7 @@ fn main() -> ExitCode {
         eprintln!("error: {}: {error}", error.kind());
         match command {
             Command::Diff(_) | Command::Check(_) => ExitCode::from(2),
-            _ => ExitCode::FAILURE,
+            _ => signals::code_of(&error),
         }
     })
 }

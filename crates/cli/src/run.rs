@@ -17,6 +17,7 @@ use serde_json::json;
 use crate::fill::Fill;
 use crate::launch::{MARKED_VARIABLE, start};
 use crate::report::{Timing, outputs_as_json, outputs_as_text};
+use crate::signals::{cancel_on_signals, code_of};
 
 /// Most ranks of a world.
 pub(crate) const MAX_RANKS: i64 = mslite_collective::MAX_RANKS as i64;
@@ -96,7 +97,12 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
         None => {
             let context = context(args, Ranks::Environment)?;
             let rank = context.rank_id()?;
-            let marked = std::env::var_os(MARKED_VARIABLE).is_some() || context.group_size()? == 1;
+            let alone = context.group_size()? == 1;
+            let marked = std::env::var_os(MARKED_VARIABLE).is_some() || alone;
+            if !alone {
+                let print = move |line: &str| eprintln!("{}", mark(line, rank, marked));
+                cancel_on_signals(&context.cancellation, rank, print)?;
+            }
             let result = run_rank(args, rank, &context);
             finish(&[(rank, result)], marked)
         }
@@ -165,13 +171,16 @@ fn run_threads(args: &RunArgs, ranks: u16) -> Result<ExitCode> {
     finish(&results, ranks == 1)
 }
 
-/// Prints what the ranks have to say, each line with its rank unless `marked` says that it is there already.
+/// A line with its rank, unless `marked` says that it is there already.
+fn mark(line: &str, rank: usize, marked: bool) -> String {
+    if marked || line.starts_with('{') { line.to_owned() } else { format!("[rank {rank}] {line}") }
+}
+
+/// Prints what the ranks have to say.
 fn finish(results: &[(usize, Result<String>)], marked: bool) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for (rank, result) in results {
-        let mark = |line: &str| {
-            if marked || line.starts_with('{') { line.to_owned() } else { format!("[rank {rank}] {line}") }
-        };
+        let mark = |line: &str| mark(line, *rank, marked);
         match result {
             Ok(text) => {
                 let lines: String = text.lines().map(|line| mark(line) + "\n").collect();
@@ -181,7 +190,7 @@ fn finish(results: &[(usize, Result<String>)], marked: bool) -> Result<ExitCode>
             }
             Err(error) => {
                 eprintln!("{}", mark(&format!("error: {}: {error}", error.kind())));
-                code = ExitCode::FAILURE;
+                code = code_of(error);
             }
         }
     }
@@ -217,7 +226,7 @@ fn run_rank(args: &RunArgs, rank: usize, context: &Context) -> Result<String> {
 
 /// Whether the other ranks find out by themselves.
 fn concerns_all(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::PlanMismatch | ErrorKind::PeerLost | ErrorKind::Timeout)
+    matches!(kind, ErrorKind::PlanMismatch | ErrorKind::PeerLost | ErrorKind::Cancelled | ErrorKind::Timeout)
 }
 
 fn build_and_run(args: &RunArgs, rank: usize, context: &Context) -> Result<String> {

@@ -3,17 +3,13 @@
 
 mod support;
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
+use support::job::{Job, shared_memory, unique};
 use support::{errors, models, mslite};
-
-/// When a test gives up waiting: a hang, however slow the machine.
-const HANG: Duration = Duration::from_secs(20);
 
 /// How long the launcher lets ranks end by themselves when one has failed.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -30,106 +26,6 @@ fn slices(case: &str) -> Option<PathBuf> {
 
 fn at(pattern: &Path, rank: usize) -> PathBuf {
     pattern.to_string_lossy().replace("{rank}", &rank.to_string()).into()
-}
-
-/// A name that nothing else on this machine has.
-fn unique() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    format!("test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// A process that writes to files, and is killed if the test ends before it.
-struct Job {
-    child: Child,
-    name: String,
-    folder: tempfile::TempDir,
-}
-
-impl Job {
-    fn start(mut command: Command) -> Job {
-        let name = unique();
-        let folder = tempfile::tempdir().unwrap();
-        let file = |name: &str| Stdio::from(std::fs::File::create(folder.path().join(name)).unwrap());
-        command.env("MSLITE_TEST", &name).stdin(Stdio::null()).stdout(file("out")).stderr(file("err"));
-        let child = command.spawn().unwrap();
-        Job { child, name, folder }
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-
-    /// The process of a rank of this job, once it is there.
-    fn rank(&self, rank: usize) -> Pid {
-        let start = Instant::now();
-        loop {
-            let found = processes().find(|&pid| {
-                Some(pid) != Some(self.pid()) && {
-                    let variables = variables(pid);
-                    variables.contains(&format!("MSLITE_TEST={}", self.name))
-                        && variables.contains(&format!("RANK_ID={rank}"))
-                }
-            });
-            if let Some(pid) = found {
-                return pid;
-            }
-            assert!(start.elapsed() < HANG, "rank {rank} was not started");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// Waits until the process has ended, and checks that it has left nothing in shared memory.
-    fn end(mut self) -> (ExitStatus, Vec<String>, Duration) {
-        let start = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(start.elapsed() < HANG, "it hangs; so far: {}", self.text("err"));
-            std::thread::sleep(Duration::from_millis(2));
-        };
-        let took = start.elapsed();
-        let launched = format!("-{}-", self.pid().as_raw_nonzero());
-        let left = shared_memory(&launched);
-        assert!(left.is_empty(), "left in shared memory: {left:?}");
-        let alive: Vec<Pid> = processes()
-            .filter(|&pid| variables(pid).contains(&format!("MSLITE_TEST={}", self.name)))
-            .collect();
-        assert!(alive.is_empty(), "left running: {alive:?}");
-        let lines = self.text("err").lines().map(str::to_owned).collect();
-        (status, lines, took)
-    }
-
-    fn text(&self, name: &str) -> String {
-        let mut text = String::new();
-        std::fs::File::open(self.folder.path().join(name)).unwrap().read_to_string(&mut text).unwrap();
-        text
-    }
-}
-
-impl Drop for Job {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn processes() -> impl Iterator<Item = Pid> {
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
-}
-
-/// The environment of a process; empty once it has ended.
-fn variables(pid: Pid) -> Vec<String> {
-    let bytes = std::fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
-    bytes.split(|&b| b == 0).map(|variable| String::from_utf8_lossy(variable).into_owned()).collect()
-}
-
-/// Files of rendezvous in shared memory whose names contain `part`.
-fn shared_memory(part: &str) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir("/dev/shm") else { return Vec::new() };
-    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| name.starts_with("mslite-") && name.contains(part)).collect()
 }
 
 fn run_ranks(pattern: &Path, ranks: usize, further: &[&str]) -> Command {
@@ -161,12 +57,6 @@ fn assert_names_lost_rank(lines: &[String], survivor: usize, lost: usize) {
     );
 }
 
-/// Waits until the ranks are in the middle of their calls.
-fn until_running(job: &Job, rank: usize) {
-    job.rank(rank);
-    std::thread::sleep(Duration::from_millis(700));
-}
-
 #[test]
 fn a_killed_rank_ends_all() {
     for (case, ranks, kills) in [("d_gpt2_tp2_fp32", 2, 10), ("d_gpt2_tp4_fp32", 4, 4)] {
@@ -175,7 +65,7 @@ fn a_killed_rank_ends_all() {
         for i in 0..kills {
             let lost = (i + 1) % ranks;
             let job = Job::start(run_ranks(&pattern, ranks, &["--repeat", "100000000"]));
-            until_running(&job, lost);
+            job.until_running(lost);
             kill_process(job.rank(lost), Signal::KILL).unwrap();
             let (status, lines, took) = job.end();
             assert_eq!(status.code(), Some(137), "{lines:#?}");
@@ -215,7 +105,7 @@ fn a_rank_killed_at_start_up_ends_all() {
 fn a_stopped_rank_is_named_at_the_timeout_and_ended() {
     let Some(pattern) = slices("d_gpt2_tp2_fp32") else { return };
     let job = Job::start(run_ranks(&pattern, 2, &["--repeat", "100000000", "--timeout", "3"]));
-    until_running(&job, 1);
+    job.until_running(1);
     kill_process(job.rank(1), Signal::STOP).unwrap();
     let (status, lines, took) = job.end();
     println!("the job ended after {took:?}");
@@ -323,15 +213,97 @@ fn ctrl_c_ends_all() {
     let Some(pattern) = slices("d_gpt2_tp2_fp32") else { return };
     let mut launch = mslite();
     launch.args(["launch", "--ranks", "2", "--", "sh", "-c", "sleep 1000 & wait"]);
-    for command in [run_ranks(&pattern, 2, &["--repeat", "100000000"]), launch] {
+    for (command, says_so) in [(run_ranks(&pattern, 2, &["--repeat", "100000000"]), true), (launch, false)] {
         let job = Job::start(command);
-        until_running(&job, 1);
+        job.until_running(1);
         kill_process(job.pid(), Signal::INT).unwrap();
         let (status, lines, took) = job.end();
         println!("interrupted: ended after {took:?}");
         assert_eq!(status.code(), Some(130), "{lines:#?}");
-        assert!(lines.is_empty(), "{lines:#?}");
+        assert_eq!(lines.len(), if says_so { 2 } else { 0 }, "{lines:#?}");
+        assert!(
+            lines
+                .iter()
+                .all(|line| line.contains("error: Cancelled: ") && line.contains(" by SIGINT at rank ")),
+            "{lines:#?}"
+        );
     }
+}
+
+/// That a rank, and no other, was told to end.
+fn assert_cancelled(lines: &[String], rank: usize, signal: &str, told: usize) {
+    let own = of_rank(lines, rank);
+    let named = format!("cancelled by {signal} at rank {told} ");
+    assert!(
+        own.len() == 1 && own[0].contains("error: Cancelled: ") && own[0].contains(&named),
+        "rank {rank} does not say that rank {told} was told to end: {lines:#?}"
+    );
+}
+
+#[test]
+fn a_signal_to_one_rank_ends_all() {
+    for (case, ranks) in [("d_gpt2_tp2_fp32", 2), ("d_gpt2_tp4_fp32", 4)] {
+        let Some(pattern) = slices(case) else { return };
+        for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+            let job = Job::start(run_ranks(&pattern, ranks, &["--repeat", "100000000"]));
+            job.until_running(1);
+            kill_process(job.rank(1), signal).unwrap();
+            let (status, lines, took) = job.end();
+            println!("{name} to one of {ranks} ranks: ended after {took:?}");
+            assert_eq!(status.code(), Some(128 + signal.as_raw()), "{lines:#?}");
+            (0..ranks).for_each(|rank| assert_cancelled(&lines, rank, name, 1));
+        }
+    }
+}
+
+#[test]
+fn a_signal_to_a_rank_that_waits_ends_all() {
+    let Some(pattern) = slices("d_gpt2_tp4_fp32") else { return };
+    let job = Job::start(run_ranks(&pattern, 4, &["--repeat", "100000000"]));
+    job.until_running(3);
+    // Everybody waits for this one.
+    kill_process(job.rank(3), Signal::STOP).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    kill_process(job.rank(1), Signal::TERM).unwrap();
+    let (status, lines, _) = job.end();
+    assert_eq!(status.code(), Some(143), "{lines:#?}");
+    (0..3).for_each(|rank| assert_cancelled(&lines, rank, "SIGTERM", 1));
+}
+
+#[test]
+fn a_signal_ends_ranks_that_only_compute() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/models/matmul_row_tp2/model.mindir");
+    let job = Job::start(run_ranks(&model, 2, &["--repeat", "100000000"]));
+    job.until_running(1);
+    kill_process(job.rank(1), Signal::TERM).unwrap();
+    let (status, lines, took) = job.end();
+    println!("ended after {took:?}");
+    assert_eq!(status.code(), Some(143), "{lines:#?}");
+    assert_cancelled(&lines, 1, "SIGTERM", 1);
+}
+
+#[test]
+fn a_signal_to_a_rank_that_joins_ends_those_that_wait() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/models/matmul_row_tp4/rank0.mindir");
+    let rendezvous = unique();
+    let start = |rank| Job::start(by_hand(&model, rank, 3, &rendezvous, &[]));
+    let (waiting, told) = (start(0), start(1));
+    let is_mapped = |job: &Job| {
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", job.pid().as_raw_nonzero()));
+        maps.is_ok_and(|maps| maps.contains(&rendezvous))
+    };
+    while ![&waiting, &told].into_iter().all(is_mapped) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    kill_process(told.pid(), Signal::TERM).unwrap();
+    for (rank, job) in [(1, told), (0, waiting)] {
+        let (status, lines, _) = job.end();
+        assert_eq!(status.code(), Some(143), "{lines:#?}");
+        assert_cancelled(&lines, rank, "SIGTERM", 1);
+        assert!(lines[0].contains("joining the world"), "{lines:#?}");
+    }
+    assert!(shared_memory(&rendezvous).is_empty());
 }
 
 #[test]

@@ -6,11 +6,14 @@ mod support;
 
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
 use mslite_testkit::cases::{Case, discover};
+use rustix::process::{Signal, kill_process};
 use support::hosts::TwoHosts;
+use support::job::{Job, unique};
 use support::mpirun::{self, Mpirun};
 use support::{check_started, errors, mslite};
 
@@ -43,11 +46,6 @@ fn one_by_one(
     };
     let children: Vec<_> = (0..case.ranks).map(start).collect();
     children.into_iter().map(|child| child?.wait_with_output()).collect()
-}
-
-fn unique() -> String {
-    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    format!("launchers-{}-{:x}", std::process::id(), time.as_nanos())
 }
 
 #[test]
@@ -104,6 +102,28 @@ fn mpirun_over_mpi() {
     check_all(&format!("{} over MPI", mpirun.program), |case, run| {
         vec![under(&mpirun, case.ranks, run).args(["--transport", "mpi"]).output()]
     });
+}
+
+#[test]
+fn a_signal_to_a_rank_under_mpirun_ends_all() {
+    let over_mpi = cfg!(feature = "mpi").then(fitting).flatten().map(|mpirun| (mpirun, "mpi"));
+    for (mpirun, transport) in launchers().into_iter().map(|mpirun| (mpirun, "shared")).chain(over_mpi) {
+        for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+            let run = ["run".into(), example(), "--transport".into(), transport.into()];
+            let mut command = under(&mpirun, 2, &run);
+            command.args(["--repeat", "100000000"]);
+            let job = Job::start(command);
+            job.until_running(1);
+            kill_process(job.rank(1), signal).unwrap();
+            let (status, lines, took) = job.end();
+            println!("{name} to a rank of {} over {transport}: ended after {took:?}", mpirun.program);
+            assert_eq!(status.code(), Some(128 + signal.as_raw()), "{lines:#?}");
+            let named = format!("cancelled by {name} at rank 1 ");
+            for rank in ["[rank 0] ", "[rank 1] "] {
+                assert!(lines.iter().any(|line| line.contains(rank) && line.contains(&named)), "{lines:#?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -173,12 +193,16 @@ fn under(mpirun: &Mpirun, ranks: usize, run: &[OsString]) -> Command {
     command
 }
 
+/// A model for two ranks.
+fn example() -> OsString {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/models/matmul_row_tp2");
+    folder.join("rank{rank}.mindir").into()
+}
+
 /// The launcher of the MPI that the command was built with.
 fn fitting() -> Option<Mpirun> {
     let all = launchers();
-    let model = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../examples/models/matmul_row_tp2/rank{rank}.mindir");
-    let run = ["run".into(), model.into(), "--transport".into(), "mpi".into()];
+    let run = ["run".into(), example(), "--transport".into(), "mpi".into()];
     let works =
         |mpirun: &&Mpirun| under(mpirun, 2, &run).output().is_ok_and(|output| output.status.success());
     let fitting = all.iter().find(works).copied();

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use mslite_backend_cpu::CpuBackend;
-use mslite_collective::{JoinOptions, TransportKind, World};
+use mslite_collective::{Cancellation, JoinOptions, TransportKind, World};
 use mslite_runtime::{Backend, DeviceOptions, NamedDevice, Registry};
 
 use crate::{Error, ErrorKind, Result};
@@ -36,6 +36,9 @@ pub struct Context {
     /// What the ranks of [`Ranks::Environment`] exchange data through; by default what the environment says
     /// (`MSLITE_TRANSPORT`), else shared memory on one host, and MPI on several.
     pub transport: Option<TransportKind>,
+    /// What ends the job of the ranks of [`Ranks::Environment`] from outside; as with the timeout, that of the context that
+    /// joins. A [`Ranks::World`] has its own: [`World::cancellation`].
+    pub cancellation: Cancellation,
     registry: Registry,
 }
 
@@ -112,6 +115,7 @@ impl Default for Context {
             ranks: Ranks::default(),
             timeout: None,
             transport: None,
+            cancellation: Cancellation::new(),
             registry: Registry::new().with(Arc::new(CpuBackend)),
         }
     }
@@ -163,7 +167,7 @@ impl Context {
     /// A rank that has not joined the others yet joins for that, and gives them one second to come.
     pub fn abort(&self, error: &Error) {
         let world = match &self.ranks {
-            Ranks::Environment => world_of_environment(Some(LAST_CALL), self.transport),
+            Ranks::Environment => self.world_of_environment(Some(LAST_CALL)),
             _ => self.world(),
         };
         // Ranks that do not come have nothing to be told.
@@ -177,8 +181,22 @@ impl Context {
         match &self.ranks {
             Ranks::Alone => Ok(None),
             Ranks::World(world) => Ok(Some(world.clone())),
-            Ranks::Environment => world_of_environment(self.timeout, self.transport),
+            Ranks::Environment => self.world_of_environment(self.timeout),
         }
+    }
+
+    /// One world for the process: a process is one rank, however many models it builds.
+    fn world_of_environment(&self, timeout: Option<Duration>) -> Result<Option<Arc<World>>> {
+        static WORLD: OnceLock<Mutex<Option<Arc<World>>>> = OnceLock::new();
+        let Some(mut options) = JoinOptions::from_env_over(self.transport)? else { return Ok(None) };
+        options.timeout = timeout.unwrap_or(options.timeout);
+        options.cancellation = self.cancellation.clone();
+        let mut joined =
+            WORLD.get_or_init(Mutex::default).lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if joined.is_none() {
+            *joined = Some(Arc::new(World::join(&options)?));
+        }
+        Ok(joined.clone())
     }
 
     /// Opens the devices of the targets.
@@ -212,20 +230,4 @@ impl Context {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok((cores / self.group_size()?).max(1))
     }
-}
-
-/// One world for the process: a process is one rank, however many models it builds.
-fn world_of_environment(
-    timeout: Option<Duration>,
-    transport: Option<TransportKind>,
-) -> Result<Option<Arc<World>>> {
-    static WORLD: OnceLock<Mutex<Option<Arc<World>>>> = OnceLock::new();
-    let Some(mut options) = JoinOptions::from_env_over(transport)? else { return Ok(None) };
-    options.timeout = timeout.unwrap_or(options.timeout);
-    let mut joined =
-        WORLD.get_or_init(Mutex::default).lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    if joined.is_none() {
-        *joined = Some(Arc::new(World::join(&options)?));
-    }
-    Ok(joined.clone())
 }

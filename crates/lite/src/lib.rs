@@ -12,7 +12,7 @@ pub use check::{CheckOptions, CheckReport, CheckedCollective, check};
 pub use config::Config;
 pub use context::{AscendSettings, Context, CpuSettings, GpuSettings, Ranks, Target};
 pub use model::{BuildOptions, Model, ModelType, evaluator};
-pub use mslite_collective::{TransportKind, World};
+pub use mslite_collective::{Cancellation, TransportKind, World};
 pub use mslite_graph_opt::pass::Level;
 pub use mslite_mindir::{Key, Mode};
 pub use mslite_runtime::memory::MemoryUsage;

@@ -19,6 +19,8 @@ pub enum ErrorKind {
     DeviceLost,
     /// Another rank ended or gave up.
     PeerLost,
+    /// Somebody wants the job to end.
+    Cancelled,
     /// Something took longer than allowed.
     Timeout,
     /// The ranks' models do not fit each other.
@@ -38,6 +40,7 @@ impl ErrorKind {
             ErrorKind::OutOfMemory => "OutOfMemory",
             ErrorKind::DeviceLost => "DeviceLost",
             ErrorKind::PeerLost => "PeerLost",
+            ErrorKind::Cancelled => "Cancelled",
             ErrorKind::Timeout => "Timeout",
             ErrorKind::PlanMismatch => "PlanMismatch",
             ErrorKind::Internal => "Internal",
@@ -158,6 +161,8 @@ impl From<mslite_collective::Error> for Error {
         use mslite_collective::Error as C;
         let kind = match error {
             C::PeerLost { .. } | C::Aborted { .. } => ErrorKind::PeerLost,
+            // With the cause, which tells who wants it.
+            C::Cancelled { .. } => return Error::new(ErrorKind::Cancelled, "the job ends").caused_by(error),
             C::Timeout { .. } => ErrorKind::Timeout,
             C::Mismatch { .. } => ErrorKind::PlanMismatch,
             C::Unsupported(_) => ErrorKind::Unsupported,

@@ -89,6 +89,7 @@ impl Kernel for Exchange {
 fn failed(op: &CollectiveOp, error: Failed) -> Error {
     let kind = match &error {
         Failed::PeerLost { .. } | Failed::Aborted { .. } => ErrorKind::PeerLost,
+        Failed::Cancelled { .. } => ErrorKind::Cancelled,
         Failed::Timeout { .. } => ErrorKind::Timeout,
         Failed::Mismatch { .. } => ErrorKind::PlanMismatch,
         Failed::Unsupported(_) => ErrorKind::Unsupported,

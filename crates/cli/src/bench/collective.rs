@@ -21,6 +21,7 @@ use self::report::Quantity;
 use self::row::Row;
 use crate::output::{print, print_styled, write};
 use crate::run::MAX_RANKS;
+use crate::signals::cancel_on_signals;
 
 /// What our own implementation is called.
 const OWN_NAME: &str = "mslite";
@@ -129,6 +130,9 @@ fn measure_job(args: &CollectiveArgs, options: &JoinOptions) -> Result<ExitCode>
         ));
     }
     args.check(options.size)?;
+    if options.size > 1 {
+        cancel_on_signals(&options.cancellation, options.rank, |line| eprintln!("{line}"))?;
+    }
     let world = World::join(options)?;
     let measured = rank::measure(&world, &args.cases(options.size), &args.effort(args.rounds as usize));
     let rows = measured.inspect_err(|error| world.abort(error.message()))?;

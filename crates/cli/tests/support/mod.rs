@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub(crate) mod hosts;
+pub(crate) mod job;
 pub(crate) mod mpirun;
 pub(crate) mod wire;
 
