@@ -17,7 +17,7 @@ struct Step {
 enum Work {
     Cargo {
         arguments: &'static [&'static str],
-        needs: Needs,
+        needs: &'static [Needs],
         /// Set for the command.
         environment: &'static [(&'static str, &'static str)],
     },
@@ -31,9 +31,11 @@ enum Work {
 const FEATURES: &str =
     "mslite-collective/nccl,mslite-collective/hccl,mslite-testkit/nccl,mslite-testkit/hccl";
 
+/// What needs an MPI to be built.
+const MPI_FEATURES: &str = "mslite-testkit/mpi,mslite-cli/mpi";
+
 /// What a step needs that may be absent.
 enum Needs {
-    Nothing,
     /// A component of the Rust toolchain, and the cargo command that it brings.
     Component(&'static str, &'static str),
     /// An MPI with its compiler wrapper, and libclang, which reads its headers.
@@ -45,7 +47,7 @@ const STEPS: &[Step] = &[
         name: "format",
         work: Work::Cargo {
             arguments: &["fmt", "--all", "--check"],
-            needs: Needs::Component("rustfmt", "fmt"),
+            needs: &[Needs::Component("rustfmt", "fmt")],
             environment: &[],
         },
     },
@@ -64,7 +66,25 @@ const STEPS: &[Step] = &[
                 "-D",
                 "warnings",
             ],
-            needs: Needs::Component("clippy", "clippy"),
+            needs: &[Needs::Component("clippy", "clippy")],
+            environment: &[],
+        },
+    },
+    Step {
+        name: "lints of what needs MPI",
+        work: Work::Cargo {
+            arguments: &[
+                "clippy",
+                "--workspace",
+                "--features",
+                MPI_FEATURES,
+                "--all-targets",
+                "--quiet",
+                "--",
+                "-D",
+                "warnings",
+            ],
+            needs: &[Needs::Component("clippy", "clippy"), Needs::Mpi],
             environment: &[],
         },
     },
@@ -72,7 +92,7 @@ const STEPS: &[Step] = &[
         name: "tests",
         work: Work::Cargo {
             arguments: &["test", "--workspace", "--features", FEATURES, "--quiet"],
-            needs: Needs::Nothing,
+            needs: &[],
             environment: &[],
         },
     },
@@ -83,14 +103,14 @@ const STEPS: &[Step] = &[
                 "test",
                 "--workspace",
                 "--features",
-                "mslite-testkit/mpi,mslite-cli/mpi",
+                MPI_FEATURES,
                 "--test",
                 "mpi",
                 "--test",
                 "launchers",
                 "--quiet",
             ],
-            needs: Needs::Mpi,
+            needs: &[Needs::Mpi],
             environment: &[],
         },
     },
@@ -98,7 +118,7 @@ const STEPS: &[Step] = &[
         name: "documentation",
         work: Work::Cargo {
             arguments: &["doc", "--workspace", "--features", FEATURES, "--no-deps", "--quiet"],
-            needs: Needs::Nothing,
+            needs: &[],
             environment: &[("RUSTDOCFLAGS", "-D warnings")],
         },
     },
@@ -140,7 +160,7 @@ impl Work {
     fn run(&self, workspace: &Workspace) -> Result<Outcome> {
         let passed = match self {
             Work::Cargo { arguments, environment, needs } => {
-                if let Some(reason) = needs.lacking() {
+                if let Some(reason) = needs.iter().find_map(Needs::lacking) {
                     return Ok(Outcome::Skipped(reason));
                 }
                 let mut command = cargo();
