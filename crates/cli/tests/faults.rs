@@ -246,7 +246,7 @@ fn a_signal_to_one_rank_ends_all() {
         let Some(pattern) = slices(case) else { return };
         for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
             let job = Job::start(run_ranks(&pattern, ranks, &["--repeat", "100000000"]));
-            job.until_running(1);
+            job.until_joined(1);
             kill_process(job.rank(1), signal).unwrap();
             let (status, lines, took) = job.end();
             println!("{name} to one of {ranks} ranks: ended after {took:?}");
@@ -260,7 +260,7 @@ fn a_signal_to_one_rank_ends_all() {
 fn a_signal_to_a_rank_that_waits_ends_all() {
     let Some(pattern) = slices("d_gpt2_tp4_fp32") else { return };
     let job = Job::start(run_ranks(&pattern, 4, &["--repeat", "100000000"]));
-    job.until_running(3);
+    job.until_joined(3);
     // Everybody waits for this one.
     kill_process(job.rank(3), Signal::STOP).unwrap();
     std::thread::sleep(Duration::from_millis(100));
@@ -274,7 +274,7 @@ fn a_signal_to_a_rank_that_waits_ends_all() {
 fn a_signal_ends_ranks_that_only_compute() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/models/matmul_row_tp2/model.mindir");
     let job = Job::start(run_ranks(&model, 2, &["--repeat", "100000000"]));
-    job.until_running(1);
+    job.until_joined(1);
     kill_process(job.rank(1), Signal::TERM).unwrap();
     let (status, lines, took) = job.end();
     println!("ended after {took:?}");

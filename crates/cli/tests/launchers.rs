@@ -113,7 +113,7 @@ fn a_signal_to_a_rank_under_mpirun_ends_all() {
             let mut command = under(&mpirun, 2, &run);
             command.args(["--repeat", "100000000"]);
             let job = Job::start(command);
-            job.until_running(1);
+            job.until_joined(1);
             kill_process(job.rank(1), signal).unwrap();
             let (status, lines, took) = job.end();
             println!("{name} to a rank of {} over {transport}: ended after {took:?}", mpirun.program);

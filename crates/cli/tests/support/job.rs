@@ -82,6 +82,16 @@ impl Job {
         (status, lines, took)
     }
 
+    /// Waits until a rank has joined the others and opened its model.
+    pub(crate) fn until_joined(&self, rank: usize) {
+        let maps = || std::fs::read_to_string(format!("/proc/{}/maps", self.rank(rank).as_raw_nonzero()));
+        let start = Instant::now();
+        while !maps().is_ok_and(|maps| maps.contains(".mindir")) {
+            assert!(start.elapsed() < HANG, "rank {rank} opens no model: {}", self.text("err"));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Waits until the ranks are in the middle of their calls.
     pub(crate) fn until_running(&self, rank: usize) {
         self.rank(rank);
