@@ -8,6 +8,7 @@ use anstyle::Style;
 use clap::Args;
 use mslite::{
     CheckOptions, CheckReport, CheckedCollective, Disagreement, Error, ErrorKind, Key, Mode, Result,
+    TransportKind,
 };
 use serde_json::{Value, json};
 
@@ -39,6 +40,9 @@ pub(crate) struct CheckArgs {
     /// Rank table of the job, of any version
     #[arg(long, value_name = "F.json")]
     rank_table: Option<PathBuf>,
+    /// What the ranks will exchange data through, `shared` memory or `mpi`; by default the models must fit over both
+    #[arg(long, value_name = "T")]
+    transport: Option<TransportKind>,
     /// Key of encrypted models: text, or hex digits after `hex:`
     #[arg(long, value_name = "K", value_parser = parse_key)]
     key: Option<Key>,
@@ -52,6 +56,7 @@ pub(crate) struct CheckArgs {
 
 pub(crate) fn check(args: &CheckArgs) -> Result<ExitCode> {
     let mut options = CheckOptions::default();
+    options.transport = args.transport;
     options.rank_table = args.rank_table.clone();
     options.key = args.key.clone();
     options.mode = args.dec_mode;
@@ -176,7 +181,7 @@ fn places(ranks: &[usize]) -> String {
 
 fn notes(report: &CheckReport) -> String {
     let kept = report.needs_kept_messages.as_ref().map(|found| {
-        format!("this works only where messages are kept for their receivers, as over shared memory: {found}")
+        format!("this works only where messages are kept for their receivers, as shared memory and MPI do with short ones: {found}")
     });
     kept.iter().chain(&report.notes).map(|note| format!("note: {}\n", visible(note))).collect()
 }

@@ -143,6 +143,15 @@ impl TransportKind {
         }
     }
 
+    /// Bytes of a message that its source may hand over before the destination asks for it, when no other is under way
+    /// between them, as [`Transport::send_capacity`](crate::Transport::send_capacity). Where this build lacks it, too.
+    pub const fn send_capacity(self) -> usize {
+        match self {
+            TransportKind::SharedMemory => shared::SEND_CAPACITY,
+            TransportKind::Mpi => 16 << 10,
+        }
+    }
+
     /// Whether this build has it.
     pub const fn is_available(self) -> bool {
         match self {

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use mslite_collective::rank_table::RankTable;
-use mslite_collective::{CollectiveKind, SEND_CAPACITY};
+use mslite_collective::{CollectiveKind, TransportKind};
 use mslite_graph_opt::{Graph, ImportOptions, import};
 use mslite_mindir::{Parameter, Value};
 use mslite_runtime::schedule::{
@@ -23,6 +23,9 @@ pub struct CheckOptions {
     pub group_info_files: Vec<PathBuf>,
     /// Rank table of the job.
     pub rank_table: Option<PathBuf>,
+    /// What the ranks will exchange data through. By default the models fit each other only if they do so over each
+    /// [`TransportKind`].
+    pub transport: Option<TransportKind>,
     /// Key of encrypted models.
     pub key: Option<Key>,
     /// Encryption mode that the models must have; by default the one that each file names.
@@ -41,8 +44,8 @@ pub struct CheckReport {
     pub collectives: Vec<CheckedCollective>,
     /// Bytes that each rank sends in a run, as far as they are known; what branches and loops do counts once.
     pub sent: Vec<u64>,
-    /// The ranks that would wait for each other if no message were kept for its receiver. Over shared memory messages
-    /// are kept, other transports need not do so.
+    /// The ranks that would wait for each other if no message were kept for its receiver. Shared memory and MPI keep
+    /// messages of [`TransportKind::send_capacity`], other transports need not do so.
     pub needs_kept_messages: Option<Disagreement>,
     /// What cannot be proved from files, or looks like a mistake, but may be meant.
     pub notes: Vec<String>,
@@ -117,7 +120,7 @@ pub fn check<P: AsRef<Path>>(models: &[P], options: &CheckOptions) -> Result<Che
     let mut report = CheckReport::of(size);
     report.disagreement = table.as_ref().and_then(|table| table_fault(table, size));
     if report.disagreement.is_none() {
-        report.compare(&ranks.schedules);
+        report.compare(&ranks.schedules, options.transport);
     }
     report.notes.extend(ranks.notes());
     report
@@ -138,15 +141,29 @@ impl CheckReport {
         }
     }
 
-    fn compare(&mut self, schedules: &[Schedule]) {
+    fn compare(&mut self, schedules: &[Schedule], transport: Option<TransportKind>) {
+        let over = |kind: TransportKind| compare(schedules, Sends::Keep(kind.send_capacity()));
+        let least = TransportKind::ALL.into_iter().min_by_key(|kind| kind.send_capacity());
+        let transport = transport.or(least).unwrap_or_default();
         let events = compare(schedules, Sends::Wait).or_else(|found| {
-            let events = compare(schedules, Sends::Keep(SEND_CAPACITY))?;
+            let events = over(transport)?;
             self.needs_kept_messages = Some(found);
             Ok(events)
         });
         match events {
             Ok(events) => self.list(&events),
-            Err(found) => self.disagreement = Some(found),
+            Err(found) => {
+                self.disagreement = Some(found);
+                let fits = |kind: &TransportKind| over(*kind).is_ok();
+                self.notes.extend(TransportKind::ALL.into_iter().filter(fits).map(|kind| {
+                    format!(
+                        "they fit each other over the transport `{kind}`, which keeps {} bytes of messages for their \
+                         receivers, but not over `{transport}`, which keeps {}",
+                        kind.send_capacity(),
+                        transport.send_capacity()
+                    )
+                }));
+            }
         }
     }
 

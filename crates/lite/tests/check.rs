@@ -9,7 +9,8 @@ use std::time::Duration;
 use common::broken::{Slice, f32s, group_file};
 use common::models;
 use mslite::{
-    CheckOptions, CheckReport, Context, DType, Error, ErrorKind, Model, ModelType, Ranks, World, check,
+    CheckOptions, CheckReport, Context, DType, Error, ErrorKind, Model, ModelType, Ranks, TransportKind,
+    World, check,
 };
 use mslite_mindir::Value;
 use mslite_tensor::Tensor as Data;
@@ -426,6 +427,31 @@ fn messages_that_have_to_be_kept_are_pointed_out() {
     let report = check_set(&models, &groups).unwrap();
     assert!(report.fits());
     assert_eq!(report.needs_kept_messages.unwrap().sides.len(), 2);
+    run(&models, &groups).into_iter().for_each(|result| result.unwrap());
+}
+
+#[test]
+fn how_long_kept_messages_may_be_depends_on_the_transport() {
+    let folder = tempfile::tempdir().unwrap();
+    // 64 KiB: shared memory keeps them, MPI does not.
+    let set = Set::new("both send more first", both(16 << 10, true), &[]);
+    let (models, groups) = set.save(folder.path());
+    let check_for = |transport: Option<TransportKind>| {
+        let mut options = CheckOptions::default();
+        (options.group_info_files, options.transport) = (groups.clone(), transport);
+        check(&models, &options).unwrap()
+    };
+    let shared = check_for(Some(TransportKind::SharedMemory));
+    assert!(shared.fits() && shared.needs_kept_messages.is_some(), "{shared:?}");
+    for transport in [None, Some(TransportKind::Mpi)] {
+        let report = check_for(transport);
+        let found = report.disagreement.as_ref().unwrap().to_string();
+        assert!(found.contains("circle"), "{found}");
+        assert!(
+            report.notes.iter().any(|note| note.contains("fit each other over the transport `shared`")),
+            "{report:?}"
+        );
+    }
     run(&models, &groups).into_iter().for_each(|result| result.unwrap());
 }
 

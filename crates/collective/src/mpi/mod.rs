@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use self::group::MpiGroup;
 use self::member::Presence;
-use crate::{Cancellation, Collective, Group, GroupName, JoinOptions, Result, Transport};
+use crate::{Cancellation, Collective, Group, GroupName, JoinOptions, Result, Transport, TransportKind};
 
 /// Ranks over MPI.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Transport for Mpi {
     }
 
     fn send_capacity(&self) -> usize {
-        plan::ONE_SHOT
+        TransportKind::Mpi.send_capacity()
     }
 
     fn abort(&self, reason: &str) {

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use crate::CollectiveKind;
 use crate::call::Call;
 use crate::reduce::Combine;
 use crate::shared::Span;
+use crate::{CollectiveKind, TransportKind};
 
 /// Largest contribution, in bytes, that goes to all members at once; larger ones are shared out among them. It travels
 /// with the comparison of the operation.
-pub(super) const ONE_SHOT: usize = 16 << 10;
+pub(super) const ONE_SHOT: usize = TransportKind::Mpi.send_capacity();
 
 /// Largest message, in bytes; in large groups it is smaller, so that what is under way does not grow with them.
 const LARGEST_MESSAGE: usize = 256 << 10;

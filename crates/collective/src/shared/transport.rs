@@ -1,11 +1,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::SEND_CAPACITY;
 use super::group::SharedGroup;
 use super::join::{join, threads};
 use super::member::Member;
-use crate::{Cancellation, Collective, Group, GroupName, JoinOptions, Result, Transport};
+use crate::{Cancellation, Collective, Group, GroupName, JoinOptions, Result, Transport, TransportKind};
 
 /// Ranks of one host over shared memory.
 #[derive(Debug)]
@@ -60,7 +59,7 @@ impl Transport for SharedMemory {
     }
 
     fn send_capacity(&self) -> usize {
-        SEND_CAPACITY
+        TransportKind::SharedMemory.send_capacity()
     }
 
     fn abort(&self, reason: &str) {
