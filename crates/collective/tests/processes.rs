@@ -426,6 +426,12 @@ fn a_file_that_stays_locked_is_an_error_at_the_timeout() {
     options.timeout = Duration::from_millis(100);
     assert!(matches!(World::join(&options), Err(Error::Timeout { .. })));
     assert!(rendezvous.close(1, 2, "it fell asleep").is_err());
+    // As a rank leaves it that is stopped while it comes.
+    let mut start = [0; 4096];
+    start[80] = 3;
+    std::fs::write(&path, start).unwrap();
+    options.size = 4;
+    assert_eq!(World::join(&options).unwrap_err().culprits(), [2]);
 }
 
 #[test]

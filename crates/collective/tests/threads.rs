@@ -553,6 +553,28 @@ proptest! {
 }
 
 #[test]
+fn who_waits_for_a_silent_rank_in_another_group_is_not_blamed() {
+    let done = Barrier::new(3);
+    let results = on_ranks(3, Duration::from_secs(4), |world| {
+        let [pair, other] = [[0, 1], [1, 2]];
+        let result = match world.rank() {
+            // Its time is over before that of rank 1, for which it waits.
+            0 => world.group("pair", &pair).and_then(|pair| pair.barrier()),
+            1 => {
+                std::thread::sleep(Duration::from_secs(1));
+                world.group("other", &other).and_then(|other| other.barrier())
+            }
+            _ => Ok(()),
+        };
+        done.wait();
+        result
+    });
+    for result in &results[..2] {
+        assert!(matches!(result, Err(Error::Timeout { missing, .. }) if *missing == [2]), "{result:?}");
+    }
+}
+
+#[test]
 fn a_timeout_says_who_waits_for_whom() {
     let results = on_ranks(3, Duration::from_secs(3), |world| match world.rank() {
         // Waits for rank 0, which waits for rank 2, which does not come.

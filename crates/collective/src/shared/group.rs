@@ -105,8 +105,9 @@ impl SharedGroup {
             // It may have ended because of a failure.
             return self.check_failures(operation).and(Err(error));
         }
-        self.member.note_wait(waited, || {
-            let whom: Vec<usize> = missing.clone().map(|member| ranks[member]).collect();
+        let missing_ranks = missing.clone().map(|member| ranks[member]);
+        self.member.note_wait(waited, missing_ranks.clone(), || {
+            let whom: Vec<usize> = missing_ranks.clone().collect();
             format!("{} in {}", crate::error::ranks(&whom), operation())
         });
         if waited < self.member.timeout || !members.any(is_missing) {
@@ -114,11 +115,7 @@ impl SharedGroup {
         }
         let detail = missing.clone().map(|member| self.last_words(member)).collect::<Vec<_>>().join("; ");
         let detail = detail + &self.member.waits();
-        let missing: Vec<usize> = missing.map(|member| ranks[member]).collect();
-        // Who waits for others is not to blame, unless all do.
-        let stuck: Vec<usize> =
-            missing.iter().copied().filter(|&rank| !self.member.is_seen_waiting(rank)).collect();
-        let missing = if stuck.is_empty() { missing } else { stuck };
+        let missing = self.member.to_blame(&missing_ranks.collect::<Vec<_>>());
         Err(Error::Timeout { missing, waited: self.member.timeout, operation: operation(), detail })
     }
 

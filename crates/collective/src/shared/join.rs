@@ -91,7 +91,10 @@ pub(crate) fn is_rendezvous(file: &File) -> bool {
     let mut start = [0u8; header::LEN];
     match file.read_at(&mut start, 0) {
         Ok(0) => true,
-        Ok(n) if n == start.len() => start[..8] == MAGIC.to_ne_bytes() || start.iter().all(|&b| b == 0),
+        Ok(n) if n == start.len() => {
+            start[header::LOCKED_BY..][..4].fill(0);
+            start[..8] == MAGIC.to_ne_bytes() || start.iter().all(|&b| b == 0)
+        }
         _ => false,
     }
 }
@@ -161,12 +164,15 @@ impl Meeting<'_> {
     /// The file, set up and locked; `None` when it went away meanwhile and another has to be tried.
     fn enter(&self) -> Result<Option<(Region, Lock)>> {
         let file = self.open()?;
-        let lock = self.lock(&file)?;
+        let mut lock = self.lock(&file)?;
         if !self.is_named(&file) {
             return Ok(None);
         }
         self.check_file(&file)?;
-        if self.is_blank(&file)? {
+        let is_blank = self.is_blank(&file)?;
+        // Who waits for the lock in vain does without, if need be.
+        let _ = lock.sign(self.rank, is_blank);
+        if is_blank {
             self.create(&file)?;
         }
         Ok(Some((Region::of_file(file, MEETING_LEN)?, lock)))
@@ -200,12 +206,12 @@ impl Meeting<'_> {
         let file = file.try_clone().map_err(|e| self.io("cannot duplicate", e))?;
         loop {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Lock(file)),
+                Ok(()) => return Ok(Lock { file, is_signed: false }),
                 Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < self.deadline => {
                     std::thread::sleep(Duration::from_micros(200));
                 }
                 Err(rustix::io::Errno::WOULDBLOCK) => {
-                    return Err(self.timed_out("another process keeps it locked"));
+                    return Err(self.timed_out("another process keeps it locked", locked_by(&file)));
                 }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(self.io("cannot lock", error)),
@@ -251,7 +257,6 @@ impl Meeting<'_> {
                 self.path.display()
             )));
         }
-        file.set_len(0).map_err(|e| self.io("cannot empty", e))?;
         // With all its pages, as a file system that fills up later would end the process that touches them.
         let allocated = rustix::fs::fallocate(file, FallocateFlags::empty(), 0, MEETING_LEN as u64);
         let resized = match allocated {
@@ -329,7 +334,11 @@ impl Meeting<'_> {
                     return Ok(());
                 }
                 let present = self.present(region, self.size);
-                let missing = (0..self.size).filter(|rank| !present.contains(rank)).collect();
+                let mut missing: Vec<usize> = (0..self.size).filter(|rank| !present.contains(rank)).collect();
+                if missing.is_empty() {
+                    // The last one has come, and stopped before it said so.
+                    missing.extend(locked_by(region.file()));
+                }
                 let detail = format!("they have not come to {}", self.path.display());
                 Err(Error::Timeout { missing, waited: self.timeout, operation: joining(), detail })
             },
@@ -361,12 +370,14 @@ impl Meeting<'_> {
         self.cancellation.check(self.rank, &joining)?;
         match Instant::now() < self.deadline {
             true => Ok(()),
-            false => Err(self.timed_out("others replace it all the time")),
+            false => Err(self.timed_out("others replace it all the time", None)),
         }
     }
 
-    fn timed_out(&self, why: &str) -> Error {
-        let missing = (0..self.size).filter(|&rank| rank != self.rank).collect();
+    /// Who is to blame is one rank, if it is known.
+    fn timed_out(&self, why: &str, whom: Option<usize>) -> Error {
+        let missing =
+            (0..self.size).filter(|&rank| whom.map_or(rank != self.rank, |whom| rank == whom)).collect();
         let detail = format!("this rank could not enter {}: {why}", self.path.display());
         Error::Timeout { missing, waited: self.timeout, operation: joining(), detail }
     }
@@ -387,11 +398,37 @@ fn is_closed(region: &Region) -> bool {
 }
 
 /// The lock of a file, which all its descriptors share.
-struct Lock(File);
+struct Lock {
+    file: File,
+    is_signed: bool,
+}
+
+impl Lock {
+    /// Says in the file which rank has it.
+    fn sign(&mut self, rank: usize, is_blank: bool) -> std::io::Result<()> {
+        if is_blank {
+            // Empty, but of a length by which it is known.
+            self.file.set_len(0)?;
+            self.file.set_len(header::LEN as u64)?;
+        }
+        self.is_signed = true;
+        self.file.write_all_at(&(rank as u32 + 1).to_ne_bytes(), header::LOCKED_BY as u64)
+    }
+}
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // The system releases the lock with the last descriptor, too.
-        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+        // The system releases the lock with the last descriptor, too, and who has it signs anew.
+        if self.is_signed {
+            let _ = self.file.write_all_at(&[0; 4], header::LOCKED_BY as u64);
+        }
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
     }
+}
+
+/// The rank that has locked a file, if it has said so.
+fn locked_by(file: &File) -> Option<usize> {
+    let mut bytes = [0u8; 4];
+    file.read_exact_at(&mut bytes, header::LOCKED_BY as u64).ok()?;
+    (u32::from_ne_bytes(bytes) as usize).checked_sub(1)
 }

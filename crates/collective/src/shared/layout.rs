@@ -33,6 +33,8 @@ pub(crate) mod header {
     pub(crate) const READY: usize = 64;
     pub(crate) const JOINED: usize = 72;
     pub(crate) const CLOSED: usize = 76;
+    /// The number after that of the rank that has locked the file.
+    pub(crate) const LOCKED_BY: usize = 80;
     pub(crate) const FAILURE: usize = 1024;
     pub(crate) const LEN: usize = super::PAGE;
 }
@@ -46,6 +48,8 @@ pub(crate) mod rank {
     pub(crate) const WAITS_SINCE: usize = 16;
     pub(crate) const SEEN_WAITING: usize = 24;
     pub(crate) const WAIT_LEN: usize = 32;
+    /// For whom: a bit for each rank.
+    pub(crate) const WAITS_FOR: usize = 40;
     /// For whom and in what, as text.
     pub(crate) const WAIT: usize = super::LINE;
     pub(crate) const LEN: usize = 512;

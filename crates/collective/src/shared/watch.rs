@@ -17,10 +17,20 @@ const FRESH: u64 = 1000;
 const SAME: u64 = 100;
 
 impl Member {
-    /// Notes that this rank has waited for so long.
-    pub(super) fn note_wait(&self, waited: Duration, what: impl FnOnce() -> String) {
+    /// Notes that this rank has waited for so long for these ranks.
+    pub(super) fn note_wait(
+        &self,
+        waited: Duration,
+        whom: impl Iterator<Item = usize>,
+        what: impl FnOnce() -> String,
+    ) {
         if waited < SLOW {
             return;
+        }
+        let ranks = whom.fold(0u128, |ranks, rank| ranks | 1 << rank);
+        for (word, ranks) in [ranks as u64, (ranks >> 64) as u64].into_iter().enumerate() {
+            let at = rank_slot(self.rank) + rank::WAITS_FOR + 8 * word;
+            self.region.wide(at).store(ranks, Ordering::Relaxed);
         }
         let (at, now) = (rank_slot(self.rank), now());
         let since = now.saturating_sub(waited.as_millis() as u64);
@@ -37,8 +47,30 @@ impl Member {
         self.region.wide(at + rank::SEEN_WAITING).store(now, Ordering::Release);
     }
 
+    /// Who is to blame when these ranks do not come: not one that waits for others, but those, unless all wait in a circle.
+    pub(super) fn to_blame(&self, missing: &[usize]) -> Vec<usize> {
+        let (mut reached, mut next) = (missing.to_vec(), 0);
+        while let Some(&rank) = reached.get(next) {
+            let whom = if self.is_seen_waiting(rank) { self.waits_for(rank) } else { 0 };
+            let new = (0..self.size).filter(|&rank| whom >> rank & 1 == 1 && !reached.contains(&rank));
+            let new: Vec<usize> = new.collect();
+            reached.extend(new);
+            next += 1;
+        }
+        reached.retain(|&rank| rank != self.rank && !self.is_seen_waiting(rank));
+        reached.sort_unstable();
+        if reached.is_empty() { missing.to_vec() } else { reached }
+    }
+
+    /// For whom a rank has said that it waits: a bit for each rank.
+    fn waits_for(&self, rank: usize) -> u128 {
+        let at = rank_slot(rank) + rank::WAITS_FOR;
+        let [low, high] = [at, at + 8].map(|at| u128::from(self.region.wide(at).load(Ordering::Relaxed)));
+        low | high << 64
+    }
+
     /// Whether a rank has said lately that it waits.
-    pub(super) fn is_seen_waiting(&self, rank: usize) -> bool {
+    fn is_seen_waiting(&self, rank: usize) -> bool {
         let seen = self.region.wide(rank_slot(rank) + rank::SEEN_WAITING).load(Ordering::Acquire);
         seen != 0 && now().saturating_sub(seen) <= FRESH
     }

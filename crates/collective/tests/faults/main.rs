@@ -71,6 +71,7 @@ fn whatever_befalls_a_rank_the_others_end_with_its_name() {
     );
     // A machine that does other things, too, may take any time; who asks for many jobs wants to know.
     assert!(jobs.is_none() || tally.late() == 0, "{} errors came too late", tally.late());
+    assert_eq!(tally.left(), 0, "files are left");
 }
 
 /// The processes of a job, killed when it is dropped.
@@ -90,8 +91,8 @@ impl<'a> Job<'a> {
         Job { plan, started: Instant::now(), ranks, rendezvous, _folder: folder }
     }
 
-    /// Lets the fault strike and waits for the ranks; how each survivor has ended.
-    fn end(mut self) -> Result<Vec<Ending>, String> {
+    /// Lets the fault strike and waits for the ranks.
+    fn end(mut self) -> Result<Outcome, String> {
         let struck = self.strike();
         let survivors: Vec<usize> = (0..self.plan.size).filter(|&rank| rank != self.plan.victim).collect();
         self.wait(&survivors)?;
@@ -104,15 +105,17 @@ impl<'a> Job<'a> {
         let outputs: Vec<String> = self.ranks.iter_mut().map(output).collect();
         let struck = struck.or_else(|| time_of(&outputs[self.plan.victim], "FAULT"));
         let struck = struck.ok_or("it did not strike")?;
-        let endings = survivors.iter().map(|&rank| {
+        let times = survivors.iter().map(|&rank| {
             let result = result_of(&outputs[rank]).ok_or_else(|| format!("rank {rank} said nothing"))?;
-            judge(self.plan, result).map_err(|reason| format!("rank {rank}: {reason}: {result}"))?;
-            let time = time_of(&outputs[rank], "RESULT").unwrap_or_default().saturating_sub(struck);
-            Ok(Ending { time, names_others: self.plan.fault == Fault::Stop && culprits(result).len() > 1 })
+            judge(self.plan, result).map_err(|reason| {
+                let all: Vec<_> = outputs.iter().map(|output| result_of(output)).collect();
+                format!("rank {rank}: {reason}: {all:#?}")
+            })?;
+            Ok(time_of(&outputs[rank], "RESULT").unwrap_or_default().saturating_sub(struck))
         });
-        let endings = endings.collect::<Result<Vec<_>, String>>()?;
-        self.check_nothing_left(outputs.iter().any(|output| output.contains("\nJOINED\n")))?;
-        Ok(endings)
+        let times = times.collect::<Result<Vec<_>, String>>()?;
+        let left = self.left_over(outputs.iter().any(|output| output.contains("\nJOINED\n")))?;
+        Ok(Outcome { times, left })
     }
 
     /// Sends the signal of the fault, if it is one; when.
@@ -140,17 +143,12 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// A job whose ranks have all met has taken its file away; of others, the launcher does.
-    fn check_nothing_left(&self, have_met: bool) -> Result<(), String> {
+    /// Files that are left. A job whose ranks have all met has taken its file away; of others, the launcher does.
+    fn left_over(&self, have_met: bool) -> Result<usize, String> {
         let path = self.rendezvous.path();
-        if have_met && path.exists() {
-            return Err(format!("{} is left", path.display()));
-        }
+        let is_left = have_met && path.exists();
         self.rendezvous.cleanup().map_err(|error| error.to_string())?;
-        match path.exists() {
-            true => Err(format!("{} stays", path.display())),
-            false => Ok(()),
-        }
+        Ok(usize::from(is_left || path.exists()))
     }
 }
 
@@ -221,60 +219,91 @@ fn judge(plan: &Plan, result: &str) -> Result<(), &'static str> {
     if !expected.contains(&kind) {
         return Err("another kind of error");
     }
-    // At a timeout, who waits for the victim in one group may itself be waited for in another.
-    if !culprits.contains(&plan.victim) || (kind == "lost" && culprits.len() > 1) {
+    // Who waits for the victim in one group may itself be waited for in another, and is not to blame.
+    let is_named =
+        if kind == "mismatch" { culprits.contains(&plan.victim) } else { culprits == [plan.victim] };
+    if !is_named {
         return Err("it names another rank");
     }
     if rest.contains(reason) { Ok(()) } else { Err("another reason") }
 }
 
-/// How a survivor has ended.
-struct Ending {
-    /// From the fault to its error.
-    time: Duration,
-    /// Whether the error names others besides the one that was stopped.
-    names_others: bool,
+/// What has come of a job that went as it must.
+struct Outcome {
+    /// From the fault to the error of each survivor.
+    times: Vec<Duration>,
+    /// Files that were left.
+    left: usize,
 }
 
-/// How survivors have ended, by fault.
+/// What has come of all jobs with a fault.
 #[derive(Default)]
 struct Tally {
-    jobs: BTreeMap<Fault, u64>,
-    endings: BTreeMap<Fault, Vec<Ending>>,
+    faults: BTreeMap<Fault, Figures>,
     failures: Vec<String>,
 }
 
+#[derive(Default)]
+struct Figures {
+    jobs: usize,
+    failed: usize,
+    times: Vec<Duration>,
+    left: usize,
+}
+
 impl Tally {
-    fn add(&mut self, plan: &Plan, result: Result<Vec<Ending>, String>) {
+    fn add(&mut self, plan: &Plan, result: Result<Outcome, String>) {
+        let figures = self.faults.entry(plan.fault).or_default();
+        figures.jobs += 1;
         match result {
-            Ok(endings) => {
-                *self.jobs.entry(plan.fault).or_default() += 1;
-                self.endings.entry(plan.fault).or_default().extend(endings);
+            Ok(outcome) => {
+                figures.times.extend(outcome.times);
+                figures.left += outcome.left;
             }
-            Err(reason) => self.failures.push(format!("{plan:?}: {reason}")),
+            Err(reason) => {
+                figures.failed += 1;
+                self.failures.push(format!("{plan:?}: {reason}"));
+            }
         }
     }
 
     fn late(&self) -> usize {
-        let errors = self.endings.iter().filter(|(fault, _)| **fault != Fault::Slow);
-        errors.flat_map(|(_, endings)| endings).filter(|ending| ending.time > TIMEOUT + LATE).count()
+        self.faults.iter().map(|(fault, figures)| figures.late(*fault)).sum()
+    }
+
+    fn left(&self) -> usize {
+        self.faults.values().map(|figures| figures.left).sum()
     }
 
     fn table(&self) -> String {
-        let heading = ["fault", "jobs", "survivors", "median(ms)", "max(ms)", "name others"];
-        let line = |[fault, cells @ ..]: [&str; 6]| {
-            let cells: String = cells.iter().map(|cell| format!("{cell:>12}")).collect();
+        let line = |[fault, cells @ ..]: [&str; 8]| {
+            let cells: String = cells.iter().map(|cell| format!("{cell:>11}")).collect();
             format!("{fault:<10}{cells}\n")
         };
-        let mut text = line(heading);
-        for (fault, endings) in &self.endings {
-            let mut times: Vec<f64> = endings.iter().map(|ending| ending.time.as_secs_f64() * 1e3).collect();
-            times.sort_by(f64::total_cmp);
-            let [median, max] = [times[times.len() / 2], times[times.len() - 1]].map(|ms| format!("{ms:.1}"));
-            let others = endings.iter().filter(|ending| ending.names_others).count().to_string();
-            let [jobs, survivors] = [self.jobs[fault] as usize, endings.len()].map(|n| n.to_string());
-            text += &line([&format!("{fault:?}"), &jobs, &survivors, &median, &max, &others]);
-        }
-        text + &format!("{} errors later than the timeout and {LATE:?}", self.late())
+        let heading =
+            ["fault", "jobs", "survivors", "median(ms)", "worst(ms)", "late", "left over", "failed"];
+        let row = |(fault, figures): (&Fault, &Figures)| {
+            let [median, worst] = figures.median_and_worst().map(|ms| format!("{ms:.1}"));
+            let counts =
+                [figures.jobs, figures.times.len(), figures.late(*fault), figures.left, figures.failed];
+            let [jobs, survivors, late, left, failed] = counts.map(|count| count.to_string());
+            line([&format!("{fault:?}"), &jobs, &survivors, &median, &worst, &late, &left, &failed])
+        };
+        let rows: String = self.faults.iter().map(row).collect();
+        line(heading) + &rows + &format!("late: an error after the timeout of {TIMEOUT:?} and {LATE:?}")
+    }
+}
+
+impl Figures {
+    /// In milliseconds.
+    fn median_and_worst(&self) -> [f64; 2] {
+        let mut times: Vec<f64> = self.times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
+        times.sort_by(f64::total_cmp);
+        [times.get(times.len() / 2), times.last()].map(|time| time.copied().unwrap_or(f64::NAN))
+    }
+
+    /// Errors that came too late. A slow rank is no error.
+    fn late(&self, fault: Fault) -> usize {
+        self.times.iter().filter(|&&time| fault != Fault::Slow && time > TIMEOUT + LATE).count()
     }
 }

@@ -39,10 +39,11 @@ pub(crate) fn run(plan: &Plan) {
     }
 }
 
-/// Prints a line with the time in its second place.
+/// Prints one line, with the time in its second place.
 fn say(line: &str) {
+    let line = line.replace('\n', ";");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
-    let (head, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let (head, rest) = line.split_once(' ').unwrap_or((&line, ""));
     println!("\n{head} {now} {rest}");
 }
 
