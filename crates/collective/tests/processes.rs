@@ -95,9 +95,43 @@ fn register(world: &World) -> Result<(), Error> {
             }
         }
     }
+    pass_on(&*group, &mut memory[0])?;
     // Others notice that memory was replaced.
     memory = [(); 2].map(|()| group.allocate(1 << 21).unwrap().unwrap());
     exchange(&*group, &CollectiveKind::AllGather, (DType::I32, 5_000), &mut memory, [true; 2], false)
+}
+
+/// Messages around all ranks, from registered memory and not, taken in order and not.
+fn pass_on(group: &dyn Collective, memory: &mut RegisteredMemory) -> Result<(), Error> {
+    let (n, me) = (group.group().size(), group.group().rank);
+    let (next, previous) = ((me + 1) % n, (me + n - 1) % n);
+    let value = |rank: usize, tag: i64, i: usize| (i * 7 + rank * 31 + tag as usize) as u8;
+    for (len, is_placed) in [(2 << 20, true), (300_001, true), (300_001, false), (1000, true)] {
+        let mut plain = vec![0; len];
+        let mut send = || {
+            for tag in [1, 2] {
+                let data = if is_placed { &mut memory.as_mut_slice::<u8>()[..len] } else { &mut plain[..] };
+                data.iter_mut().enumerate().for_each(|(i, x)| *x = value(me, tag, i));
+                group.send(data, next, tag)?;
+                // What was sent is the sender's again.
+                data.fill(0xff);
+            }
+            group.send(&[me as u8], next, 3)
+        };
+        if me == 0 {
+            send()?;
+        }
+        for tag in if len % 2 == 0 { [1, 2] } else { [2, 1] } {
+            let mut data = vec![0; len];
+            group.receive(&mut data, previous, tag)?;
+            assert!(data.iter().enumerate().all(|(i, &x)| x == value(previous, tag, i)), "{len} {tag}");
+        }
+        group.receive(&mut [0u8], previous, 3)?;
+        if me != 0 {
+            send()?;
+        }
+    }
+    Ok(())
 }
 
 fn exchange(

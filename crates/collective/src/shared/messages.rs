@@ -1,13 +1,15 @@
-//! Messages between two members: a ring of bytes for each ordered pair, through which messages of any size
-//! stream.
+//! Messages between two members: a ring of bytes for each ordered pair, through which messages of any size stream. One
+//! that the ring cannot keep, so that its sender waits in any case, is read where it is, if the receiver reaches it.
 
 use std::collections::VecDeque;
 use std::sync::PoisonError;
 
+use super::SEND_CAPACITY;
 use super::group::SharedGroup;
 use super::layout::{RING, ring};
 use super::memory::Span;
-use super::signature::{Encoded, Signature};
+use super::segments::Opened;
+use super::signature::{Encoded, Manner, Signature};
 use super::wait::Counter;
 use crate::{Error, Result};
 
@@ -17,9 +19,16 @@ pub(super) const HEADER: usize = size_of::<Encoded>();
 /// Most bytes that are moved before the other side is told.
 const PIECE: usize = RING / 4;
 
-/// Messages that came before the one that was asked for.
-#[derive(Debug, Default)]
-pub(super) struct Inbox(VecDeque<Message>);
+/// What follows the place of a message; the sender goes on when it is taken.
+const SEAL: u8 = 0x5e;
+
+/// What a member has of messages to it.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    /// Those that came before the one that was asked for.
+    early: VecDeque<Message>,
+    opened: Opened,
+}
 
 #[derive(Debug)]
 struct Message {
@@ -34,9 +43,19 @@ impl SharedGroup {
         let _turn = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_failures(&|| self.describe(signature))?;
         let ring = Ring { at: self, src: self.group.rank, dest, signature };
-        let words = signature.encode(data.len() as u64);
-        let sent = ring.write_words(&words).and_then(|()| ring.write(data));
+        let sent = match self.place_of(data) {
+            Some(place) => ring.write_place(place, data.len()),
+            None => ring.write_words(&signature.encode(data.len() as u64)).and_then(|()| ring.write(data)),
+        };
         sent.inspect_err(|error| self.report(error))
+    }
+
+    /// Where the receiver finds a message that is not kept for it. Not among threads: memory may go when its owner has
+    /// failed, while another one still reads.
+    fn place_of(&self, data: Span) -> Option<u64> {
+        let waits = data.len() > SEND_CAPACITY && !self.member.is_one_process;
+        let [place] = self.member.places([Some(data).filter(|_| waits)]);
+        Some(place).filter(|&place| place != 0)
     }
 
     pub(super) fn receive(&self, src: usize, tag: i64, signature: &Signature, data: Span) -> Result<()> {
@@ -58,17 +77,25 @@ impl SharedGroup {
         loop {
             let words = ring.read_words()?;
             let sent = Signature::decode(&words).ok_or_else(|| ring.damaged())?;
+            let len = usize::try_from(Signature::number(&words)).map_err(|_| ring.damaged())?;
+            let is_placed = Signature::manner(&words) == Manner::Elsewhere;
             if words[2].cast_signed() == tag {
-                return self.accept(ring, &sent, || ring.read(data));
+                return self.accept(ring, &sent, || match is_placed {
+                    true => ring.read_place(&mut inbox.opened, data),
+                    false => ring.read(data),
+                });
             }
-            let len = usize::try_from(words[4]).map_err(|_| ring.damaged())?;
             let mut bytes = Vec::new();
+            if is_placed {
+                bytes.resize(len, 0);
+                ring.read_place(&mut inbox.opened, Span::of_slice(&mut bytes))?;
+            }
             while bytes.len() < len {
                 let start = bytes.len();
                 bytes.resize(len.min(start + PIECE), 0);
                 ring.read(Span::of_slice(&mut bytes[start..]))?;
             }
-            inbox.0.push_back(Message { src: ring.src, tag: words[2].cast_signed(), sent, bytes });
+            inbox.early.push_back(Message { src: ring.src, tag: words[2].cast_signed(), sent, bytes });
         }
     }
 
@@ -84,10 +111,16 @@ impl SharedGroup {
     }
 }
 
+impl Default for Inbox {
+    fn default() -> Self {
+        Inbox { early: VecDeque::new(), opened: Opened::of(1) }
+    }
+}
+
 impl Inbox {
     fn take(&mut self, src: usize, tag: i64) -> Option<Message> {
-        let at = self.0.iter().position(|message| message.src == src && message.tag == tag)?;
-        self.0.remove(at)
+        let at = self.early.iter().position(|message| message.src == src && message.tag == tag)?;
+        self.early.remove(at)
     }
 }
 
@@ -109,6 +142,31 @@ impl Ring<'_> {
         let mut words = Encoded::default();
         self.read(Span::of_slice(bytemuck::bytes_of_mut(&mut words)))?;
         Ok(words)
+    }
+
+    /// Sends where a message is, and waits until it has been read.
+    fn write_place(&self, place: u64, len: usize) -> Result<()> {
+        let words = self.signature.encode(len as u64);
+        self.write_words(&Signature::with_manner(words, Manner::Elsewhere))?;
+        let mut bytes = [SEAL; 9];
+        bytes[..8].copy_from_slice(&place.to_ne_bytes());
+        self.write(Span::of_slice(&mut bytes))?;
+        let all = self.head().load();
+        self.wait(self.tail(), self.dest, |tail| tail == all)
+    }
+
+    /// Reads a message where it is, and then says so.
+    fn read_place(&self, opened: &mut Opened, data: Span) -> Result<()> {
+        let mut place = [0; 8];
+        self.read(Span::of_slice(&mut place))?;
+        let (place, rank) = (u64::from_ne_bytes(place), self.at.group.ranks[self.src]);
+        opened.begin();
+        opened.find(&self.at.member, rank, [place, 0])?;
+        let place = opened.place(0, 0).ok_or_else(|| self.damaged())?;
+        data.copy_from(opened.span(rank, place, data.len()));
+        // Otherwise the sender may have gone on, and changed it.
+        self.at.check_failures(&|| self.at.describe(self.signature))?;
+        self.read(Span::of_slice(&mut [0]))
     }
 
     fn write(&self, data: Span) -> Result<()> {
