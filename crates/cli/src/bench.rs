@@ -1,6 +1,7 @@
 //! `mslite bench`: how fast this machine does what models need.
 
 mod collective;
+mod model;
 
 use std::process::ExitCode;
 
@@ -18,10 +19,13 @@ pub(crate) struct BenchArgs {
 enum What {
     #[command(about = "Time and bandwidth of collectives, by size")]
     Collective(collective::CollectiveArgs),
+    #[command(about = "Calls in a second, latency and share of collectives, of models on ranks and threads")]
+    Model(model::ModelArgs),
 }
 
 pub(crate) fn bench(args: &BenchArgs) -> Result<ExitCode> {
     match &args.what {
         What::Collective(args) => collective::collective(args),
+        What::Model(args) => model::model(args),
     }
 }

@@ -1,5 +1,6 @@
 //! What inputs hold when no file gives them.
 
+use std::fmt;
 use std::str::FromStr;
 
 use mslite::{DType, Error, ErrorKind, Result, Tensor, bf16, f16};
@@ -25,6 +26,16 @@ impl FromStr for Fill {
                 seed.parse().map(Fill::Random).map_err(wrong)
             }
             _ => Err("it is one of: ones, zeros, random:SEED".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Fill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fill::Ones => f.write_str("ones"),
+            Fill::Zeros => f.write_str("zeros"),
+            Fill::Random(seed) => write!(f, "random:{seed}"),
         }
     }
 }
@@ -112,6 +123,9 @@ mod tests {
     fn names_are_checked() {
         assert_eq!("random:7".parse(), Ok(Fill::Random(7)));
         assert_eq!("random:18446744073709551615".parse(), Ok(Fill::Random(u64::MAX)));
+        for fill in [Fill::Ones, Fill::Zeros, Fill::Random(7)] {
+            assert_eq!(fill.to_string().parse(), Ok(fill));
+        }
         for text in ["", "One", "random", "random:", "random:x", "random:+1", "random:-1", "random:1.5"] {
             assert!(text.parse::<Fill>().is_err(), "{text}");
         }

@@ -225,7 +225,7 @@ fn run_rank(args: &RunArgs, rank: usize, context: &Context) -> Result<String> {
 }
 
 /// Whether the other ranks find out by themselves.
-fn concerns_all(kind: ErrorKind) -> bool {
+pub(crate) fn concerns_all(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::PlanMismatch | ErrorKind::PeerLost | ErrorKind::Cancelled | ErrorKind::Timeout)
 }
 

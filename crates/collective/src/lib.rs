@@ -15,6 +15,7 @@ mod group;
 #[cfg(feature = "hccl")]
 pub mod hccl;
 pub mod launch;
+mod meter;
 #[cfg(feature = "mpi")]
 mod mpi;
 #[cfg(feature = "nccl")]
@@ -35,6 +36,7 @@ pub use device::{DeviceBuffer, WatchedStream};
 pub use env::{RENDEZVOUS_VARIABLE, TIMEOUT_VARIABLE, TRANSPORT_VARIABLE};
 pub use error::{Error, Result};
 pub use group::{Group, GroupName, WORLD_GROUP, is_world_group};
+pub use meter::Meter;
 pub use op::{CollectiveKind, CollectiveOp, ParseOpError, Reduction};
 pub use registered::RegisteredMemory;
 pub use rendezvous::{JoinOptions, Rendezvous, TransportKind};

@@ -2,9 +2,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::meter::{MeteredTransport, metered};
 use crate::shared::SharedMemory;
 use crate::{
-    Cancellation, Collective, Error, Group, GroupName, JoinOptions, Result, Transport, TransportKind,
+    Cancellation, Collective, Error, Group, GroupName, JoinOptions, Meter, Result, Transport, TransportKind,
     is_world_group,
 };
 
@@ -56,6 +57,20 @@ impl World {
         let transport: Arc<dyn Transport> = Arc::new(transport);
         cancellation.attach(&transport);
         Ok(World { transport, cancellation, everybody, groups: Mutex::default() })
+    }
+
+    /// The same world, with a meter that tells how long this rank is inside operations of its groups.
+    pub fn metered(self) -> (World, Arc<Meter>) {
+        let meter = Arc::new(Meter::default());
+        let groups = self.groups.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let groups = groups.into_iter().map(|group| metered(group, &meter)).collect();
+        let world = World {
+            everybody: metered(self.everybody, &meter),
+            groups: Mutex::new(groups),
+            transport: Arc::new(MeteredTransport { transport: self.transport, meter: Arc::clone(&meter) }),
+            cancellation: self.cancellation,
+        };
+        (world, meter)
     }
 
     /// This rank.

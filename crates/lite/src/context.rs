@@ -222,8 +222,11 @@ impl Context {
         }
     }
 
-    /// Threads for this rank: its share of the cores unless the caller has said how many.
-    fn threads(&self) -> Result<usize> {
+    /// Threads of the CPU that compute for this rank: its share of the cores unless [`CpuSettings`] say how many.
+    ///
+    /// # Errors
+    /// As [`Context::group_size`].
+    pub fn threads(&self) -> Result<usize> {
         if self.cpu.thread_num > 0 {
             return Ok(self.cpu.thread_num);
         }
