@@ -2,8 +2,12 @@
 
 mod support;
 
+use std::path::Path;
 use std::process::Output;
 
+use mslite_mindir::{
+    Attributes, DataType, ModelBuilder, Primitive, PrimitiveKind, SaveOptions, TensorType, Type,
+};
 use serde_json::Value;
 use support::{errors, mslite};
 
@@ -115,5 +119,112 @@ fn what_makes_no_sense_is_refused() {
         let output = bench(arguments);
         assert!(!output.status.success(), "{arguments:?}");
         assert!(errors(&output).to_lowercase().contains(reason), "{arguments:?}: {}", errors(&output));
+    }
+}
+
+/// Little of everything, again.
+const QUICK_MODEL: [&str; 6] = ["--rounds", "2", "--warm-up", "1", "--time", "1"];
+
+fn bench_model(arguments: &[&str]) -> Output {
+    mslite().args(["bench", "model"]).args(QUICK_MODEL).args(arguments).output().unwrap()
+}
+
+/// A file of the example whose matrix product is divided among two ranks.
+fn example(file: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/models/matmul_row_tp2");
+    folder.join(file).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_model_and_its_slices_are_measured_in_turns() {
+    let [whole, slices] = [example("model.mindir,threads=2"), example("rank{rank}.mindir,ranks=2,threads=1")];
+    let lines = lines(&bench_model(&[&whole, &slices, "--json"]));
+    let places = lines.iter().map(|line| (line["ranks"].as_u64(), line["threads"].as_u64()));
+    assert_eq!(places.collect::<Vec<_>>(), [(Some(1), Some(2)), (Some(2), Some(1))]);
+    let rounds = |line: &Value| line["rounds"].as_array().unwrap().len();
+    assert_eq!((lines.len(), rounds(&lines[0]), rounds(&lines[1])), (2, 2, 2));
+    let shares = |line: &Value| line["collectives"].as_array().unwrap().clone();
+    assert_eq!(shares(&lines[0]), [0.0]);
+    let of_ranks: Vec<_> = shares(&lines[1]).iter().filter_map(Value::as_f64).collect();
+    assert!(of_ranks.len() == 2 && of_ranks.iter().all(|&part| 0.0 < part && part < 1.0), "{of_ranks:?}");
+    for line in &lines {
+        let [min, median, p90, max] =
+            ["min_ms", "median_ms", "p90_ms", "max_ms"].map(|name| line[name].as_f64().unwrap());
+        assert!(0.0 < min && min <= median && median <= p90 && p90 <= max, "{line}");
+        assert!(line["build_ms"].as_f64() > Some(0.0) && line["cores"].as_f64() > Some(0.0), "{line}");
+    }
+    // What the slices compute is what the whole computes, and the sum of both.
+    let flops = |line: &Value| line["rounds"][0]["flops"].as_u64().unwrap();
+    let sum = flops(&lines[1]) - flops(&lines[0]);
+    assert!(0 < sum && sum < flops(&lines[0]) / 4, "{lines:?}");
+    let text = bench_model(&[&whole, &slices]).stdout;
+    let text = String::from_utf8_lossy(&text);
+    assert!(text.contains("collectives") && text.lines().count() == 3, "{text}");
+}
+
+#[test]
+fn shapes_are_measured_one_after_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.mindir");
+    let rows = Type::Tensor(TensorType::new(DataType::Float32, vec![-1, 4]));
+    let mut builder = ModelBuilder::new("net");
+    let x = builder.entry().input("x", rows.clone());
+    let relu = Primitive::new("ReLU", PrimitiveKind::Function, Attributes::new("ReLU", []));
+    let y = builder.entry().apply(&relu, &[x], None);
+    builder.entry().output(&y, Some(rows));
+    builder.finish().unwrap().save(&path, &SaveOptions::new()).unwrap();
+    let net = path.to_str().unwrap();
+
+    let lines =
+        lines(&bench_model(&[net, "--shapes", "3,4", "--shapes", "500,4", "--threads", "1", "--json"]));
+    let flops: Vec<_> = lines.iter().map(|l| (&l["shapes"][0][0], &l["rounds"][1]["flops"])).collect();
+    assert_eq!(flops, [(&3.into(), &12.into()), (&500.into(), &2000.into())]);
+    let text = bench_model(&[net, "--shapes", "3,4", "--shapes", "5,4"]).stdout;
+    let text = String::from_utf8_lossy(&text);
+    assert!(text.contains("inputs 3,4\n") && text.contains("inputs 5,4\n"), "{text}");
+    for (arguments, reason) in [
+        (&[][..], "extents that are not known"),
+        (&["--shapes", "3,5"], "4"),
+        (&["--shapes", "3,4:1"], "2 shapes"),
+    ] {
+        let output = bench_model(&[&[net], arguments].concat());
+        assert!(!output.status.success() && errors(&output).contains(reason), "{}", errors(&output));
+    }
+}
+
+#[test]
+fn a_launchers_job_measures_one_model() {
+    let program = env!("CARGO_BIN_EXE_mslite");
+    let launched = |arguments: &[&str]| {
+        let mut command = mslite();
+        command.args(["launch", "-n", "2", "--unmarked", "--", program, "bench", "model"]).args(QUICK_MODEL);
+        command.args(arguments).output().unwrap()
+    };
+    let slices = example("rank{rank}.mindir");
+    let lines = lines(&launched(&[&slices, "--json"]));
+    let rounds = lines[0]["rounds"].as_array().unwrap().len();
+    assert_eq!((lines.len(), &lines[0]["ranks"], rounds), (1, &2.into(), 2));
+    for (arguments, reason) in
+        [(&[&slices[..], &slices][..], "measures one model"), (&[&slices, "--ranks", "3"], "2 ranks, not 3")]
+    {
+        let output = launched(arguments);
+        assert!(!output.status.success() && errors(&output).contains(reason), "{}", errors(&output));
+    }
+}
+
+#[test]
+fn models_that_make_no_sense_are_refused() {
+    let slices = example("rank{rank}.mindir");
+    for (arguments, reason) in [
+        (&[&slices[..]][..], "how many ranks"),
+        (&["absent.mindir"], "absent.mindir"),
+        (&[&slices, "--ranks", "3"], "rank2.mindir"),
+        (&["net,rank=2"], "is unknown"),
+        (&["net", "--shapes", "a"], "no extent"),
+        (&[], "required"),
+    ] {
+        let output = bench_model(arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(errors(&output).contains(reason), "{arguments:?}: {}", errors(&output));
     }
 }

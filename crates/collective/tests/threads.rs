@@ -575,6 +575,34 @@ fn who_waits_for_a_silent_rank_in_another_group_is_not_blamed() {
 }
 
 #[test]
+fn a_meter_counts_the_operations_of_all_groups() {
+    let worlds = World::threads(3, TIMEOUT).unwrap();
+    let work = |world: World| {
+        // A group that is there already is counted from now on, and stays the same.
+        let ranks = [2, 0, 1];
+        world.group("r", &ranks).unwrap().barrier().unwrap();
+        let (world, meter) = world.metered();
+        assert_eq!((meter.operations(), meter.time()), (0, Duration::ZERO));
+        let mut data = [world.rank() as f32; 4];
+        world.everybody().all_reduce(&mut data, Reduction::Sum).unwrap();
+        assert_eq!(data, [3.0; 4]);
+        let (one, time) = (meter.operations(), meter.time());
+        world.group("r", &ranks).unwrap().barrier().unwrap();
+        let color = (world.rank() == 2) as u64;
+        let part = world.split("part", Some(color), 0).unwrap().unwrap();
+        part.barrier().unwrap();
+        assert_eq!((part.group().size(), one, meter.operations()), (2 - color as usize, 1, 3));
+        assert!(Duration::ZERO < time && time < meter.time());
+        assert!(part.broadcast(&mut data, 7).is_err());
+        assert_eq!(meter.operations(), 4);
+    };
+    std::thread::scope(|scope| {
+        let ranks: Vec<_> = worlds.into_iter().map(|world| scope.spawn(move || work(world))).collect();
+        ranks.into_iter().for_each(|rank| rank.join().unwrap());
+    });
+}
+
+#[test]
 fn a_timeout_says_who_waits_for_whom() {
     let results = on_ranks(3, Duration::from_secs(3), |world| match world.rank() {
         // Waits for rank 0, which waits for rank 2, which does not come.

@@ -26,8 +26,9 @@ use crate::run::{MAX_RANKS, own_program, parse_key};
 /// launcher (`mslite launch`, mpirun, srun, torchrun, msrun) has started this as one rank, it measures that job, and
 /// rank 0 prints.
 ///
-/// The time in collectives is that which a rank spends inside their calls, waiting for other ranks included; of
-/// several ranks, the least and the most.
+/// ratio compares with the first model, round by round. The time of a call is that at the rank where it took longest. cores
+/// are those that were kept busy. The time in collectives is that which a rank spends inside their calls, waiting for
+/// other ranks included; of several ranks, the least and the most.
 ///
 /// Examples:
 ///   mslite bench model net.mindir --threads 2
