@@ -130,7 +130,7 @@ impl std::fmt::Debug for PackedMatrix {
 /// Columns below which a matrix is not divided among threads by columns.
 const NARROWEST_SLAB: usize = 128;
 
-/// Rows of a product that are computed before they are put together from the slabs.
+/// Rows of a product that are computed and finished at a time, so that they are still in the cache.
 pub(crate) const ROW_BLOCK: usize = 256;
 
 /// A packed right operand, divided by columns into as many slabs as there are threads, so that each thread reads
@@ -184,9 +184,11 @@ impl PackedRight {
             // Packing the left operand pays for a few rows at least.
             let unit = columns * a.dims[0].div_ceil(team.threads()).max(8);
             team.split_costly(out, unit, self.cost(a.dims[0]), |at, part| {
-                let rows = a.rows(at / columns, part.len() / columns);
-                failure.note(product(part, &rows, Right::Packed(slab)));
-                finish(0, part);
+                for (i, part) in part.chunks_mut(columns * ROW_BLOCK).enumerate() {
+                    let rows = a.rows(at / columns + i * ROW_BLOCK, part.len() / columns);
+                    failure.note(product(part, &rows, Right::Packed(slab)));
+                    finish(0, part);
+                }
             });
         } else if a.dims[0] == 1 {
             team.split_costly(out, self.width, self.cost(1), |at, part| {
