@@ -132,7 +132,10 @@ fn in_processes(args: &ModelArgs, setup: &Setup) -> Result<Vec<Row>> {
         return Err(failed(format!("it has ended with {}", output.status)));
     }
     let rounds = Measure::read(&output.stdout)
-        .map_err(|error| failed("it says what is no JSON".to_owned()).caused_by(error))?;
+        .map_err(|error| failed("it says what is no measure".to_owned()).caused_by(error))?;
+    if rounds.len() != args.shapes().len() {
+        return Err(failed(format!("it has measured {} of {} shapes", rounds.len(), args.shapes().len())));
+    }
     let row = |(shapes, round)| Row { setup: setup.clone(), shapes, rounds: vec![round] };
     Ok(args.shapes().into_iter().zip(rounds).map(row).collect())
 }
