@@ -41,5 +41,7 @@ pub use op::{CollectiveKind, CollectiveOp, ParseOpError, Reduction};
 pub use registered::RegisteredMemory;
 pub use rendezvous::{JoinOptions, Rendezvous, TransportKind};
 pub use shared::{MAX_RANKS, SEND_CAPACITY};
+#[cfg(loom)]
+pub use shared::{Waiting, note_read, note_write};
 pub use transport::Transport;
 pub use world::World;

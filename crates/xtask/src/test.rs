@@ -96,6 +96,15 @@ const STEPS: &[Step] = &[
             environment: &[],
         },
     },
+    // Atomics are loom's then: a build of its own.
+    Step {
+        name: "model check of shared memory",
+        work: Work::Cargo {
+            arguments: &["test", "-p", "mslite-collective", "--test", "loom", "--quiet"],
+            needs: Needs::Nothing,
+            environment: &[("RUSTFLAGS", "--cfg loom"), ("CARGO_TARGET_DIR", "target/loom")],
+        },
+    },
     Step {
         name: "tests over MPI",
         work: Work::Cargo {

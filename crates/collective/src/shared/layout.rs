@@ -1,6 +1,8 @@
 //! Where things are in shared memory: in the meeting place of a world, the header, a slot for each rank and the table of
 //! groups; in the channel of a group, control blocks, slots and rings. Pages that nobody touches cost nothing.
 
+use super::sync::sized;
+
 /// Most ranks of a world.
 pub const MAX_RANKS: usize = 128;
 /// Most groups of a world, that of all ranks included.
@@ -18,13 +20,15 @@ const LINE: usize = 64;
 pub(crate) const SEGMENTS: usize = 64;
 
 /// Slots of a member: rounds that go by before one is used again. A power of two, as rounds wrap.
-pub(crate) const SLOTS: usize = 8;
+pub(crate) const SLOTS: usize = sized(8, 4);
 /// Rounds that a member may publish before it comes to them.
-pub(crate) const AHEAD: u32 = 2;
+pub(crate) const AHEAD: u32 = sized(2, 1) as u32;
+// Who still reads round r has published up to r + AHEAD; the others may be in the round after that, and as far ahead.
+const _: () = assert!(SLOTS >= 2 * (AHEAD as usize + 1));
 /// Bytes of a chunk.
-pub(crate) const CHUNK: usize = 64 << 10;
+pub(crate) const CHUNK: usize = sized(64 << 10, 192);
 /// Bytes that a channel between two ranks holds.
-pub(crate) const RING: usize = 256 << 10;
+pub(crate) const RING: usize = sized(256 << 10, 64);
 
 /// Offsets in the header. The failure record of the world is at `FAILURE`.
 pub(crate) mod header {

@@ -6,13 +6,13 @@
 use std::fs::File;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use memmap2::{MmapOptions, MmapRaw};
 use mslite_tensor::HostSpan;
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use super::sync::{self, AtomicU32, AtomicU64, note_read, note_write};
 use crate::{Error, Result};
 
 /// A mapping of a file that several ranks share.
@@ -54,7 +54,7 @@ impl Region {
         let ptr = self.address(offset, 4, 4).cast::<u32>();
         // SAFETY: the address is inside the mapping, which `self` keeps, and aligned; every process accesses
         // words of the mapping atomically.
-        unsafe { AtomicU32::from_ptr(ptr) }
+        unsafe { sync::word(ptr) }
     }
 
     /// A shared 64-bit word.
@@ -62,7 +62,7 @@ impl Region {
     pub(crate) fn wide(&self, offset: usize) -> &AtomicU64 {
         let ptr = self.address(offset, 8, 8).cast::<u64>();
         // SAFETY: as for `word`.
-        unsafe { AtomicU64::from_ptr(ptr) }
+        unsafe { sync::wide(ptr) }
     }
 
     /// A part of the region, for copying.
@@ -151,6 +151,8 @@ impl Span {
         if self.ptr == source.ptr {
             return;
         }
+        note_read(source.ptr, self.len);
+        note_write(self.ptr, self.len);
         // SAFETY: both spans are valid for their lengths (regions by construction, buffers by the contract of
         // `Buffer`), and nobody else touches them now, by that contract and by the counters of the region.
         unsafe { std::ptr::copy(source.ptr, self.ptr, self.len) }
@@ -159,6 +161,7 @@ impl Span {
     /// Copies the bytes into values of exactly as many bytes.
     pub(crate) fn read<T: AnyBitPattern + NoUninit>(self, values: &mut [T]) {
         assert_eq!(self.len, size_of_val(values), "copies have equal lengths");
+        note_read(self.ptr, self.len);
         // SAFETY: as for `copy_from`; any bytes make a `T`, and `values` is borrowed exclusively.
         unsafe { std::ptr::copy_nonoverlapping(self.ptr, values.as_mut_ptr().cast(), self.len) }
     }
@@ -172,6 +175,7 @@ impl Span {
     #[inline(always)]
     pub(crate) fn get<T: AnyBitPattern, const N: usize>(self, at: usize) -> [T; N] {
         self.check(at * size_of::<T>(), size_of::<[T; N]>());
+        note_read(self.ptr.wrapping_add(at * size_of::<T>()), size_of::<[T; N]>());
         // SAFETY: as for `copy_from`; any bytes make a `T`.
         unsafe { self.ptr.add(at * size_of::<T>()).cast::<[T; N]>().read_unaligned() }
     }
@@ -180,6 +184,7 @@ impl Span {
     #[inline(always)]
     pub(crate) fn set<T: NoUninit, const N: usize>(self, at: usize, values: [T; N]) {
         self.check(at * size_of::<T>(), size_of::<[T; N]>());
+        note_write(self.ptr.wrapping_add(at * size_of::<T>()), size_of::<[T; N]>());
         // SAFETY: as for `copy_from`.
         unsafe { self.ptr.add(at * size_of::<T>()).cast::<[T; N]>().write_unaligned(values) }
     }
@@ -192,6 +197,7 @@ impl Span {
             return self.set(at, values);
         }
         self.check(at * size_of::<T>(), size_of::<[T; N]>());
+        note_write(self.ptr.wrapping_add(at * size_of::<T>()), size_of::<[T; N]>());
         // SAFETY: as for `copy_from`; the address is that of a line, as those of the span and of the values' number are.
         unsafe {
             stream_lines(values.as_ptr().cast(), self.ptr.add(at * size_of::<T>()), size_of::<[T; N]>())
@@ -217,6 +223,7 @@ impl Span {
     /// Copies values of exactly as many bytes.
     pub(crate) fn write<T: NoUninit>(self, values: &[T]) {
         assert_eq!(self.len, size_of_val(values), "copies have equal lengths");
+        note_write(self.ptr, self.len);
         // SAFETY: as for `copy_from`; a `T` has no uninitialised bytes.
         unsafe { std::ptr::copy_nonoverlapping(values.as_ptr().cast(), self.ptr, self.len) }
     }

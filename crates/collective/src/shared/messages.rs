@@ -10,6 +10,7 @@ use super::layout::{RING, ring};
 use super::memory::Span;
 use super::segments::Opened;
 use super::signature::{Encoded, Manner, Signature};
+use super::sync::sized;
 use super::wait::Counter;
 use crate::{Error, Result};
 
@@ -17,7 +18,7 @@ use crate::{Error, Result};
 pub(super) const HEADER: usize = size_of::<Encoded>();
 
 /// Most bytes that are moved before the other side is told.
-const PIECE: usize = RING / 4;
+const PIECE: usize = RING / sized(4, 2);
 
 /// What follows the place of a message; the sender goes on when it is taken.
 const SEAL: u8 = 0x5e;

@@ -15,6 +15,7 @@ mod rounds;
 mod segments;
 mod signature;
 mod staged;
+mod sync;
 mod table;
 mod transport;
 mod wait;
@@ -27,6 +28,8 @@ pub(crate) use layout::MEETING_LEN;
 pub(crate) use memory::Span;
 #[cfg(feature = "mpi")]
 pub(crate) use signature::Signature;
+#[cfg(loom)]
+pub use sync::{Waiting, note_read, note_write};
 pub(crate) use transport::SharedMemory;
 pub(crate) use wide::vectorise;
 

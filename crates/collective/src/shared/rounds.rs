@@ -10,7 +10,8 @@ use super::layout::{AHEAD, CHUNK, slot};
 use super::memory::Span;
 use super::segments::Opened;
 use super::signature::{Encoded, Manner, Signature};
-use super::wait::{Counter, be_fenced_by_others};
+use super::sync::be_fenced_by_others;
+use super::wait::Counter;
 use crate::{Error, Result};
 
 /// Operations after which a process will do many more.

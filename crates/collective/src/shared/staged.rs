@@ -7,12 +7,13 @@ use mslite_tensor::DType;
 use super::layout::CHUNK;
 use super::memory::Span;
 use super::rounds::{Round, Running, Slot, Steps};
+use super::sync::sized;
 use crate::reduce::Combine;
 use crate::{CollectiveKind, Reduction, Result};
 
 /// Largest contribution that every rank reduces for itself in groups of more than two, in bytes; above it, each
 /// reduces a part and reads the others' parts.
-const ONE_SHOT: usize = 8 << 10;
+const ONE_SHOT: usize = sized(8 << 10, 64);
 
 /// Where the bytes of an operation are.
 pub(super) struct Transfer {

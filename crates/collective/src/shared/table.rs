@@ -1,14 +1,14 @@
 //! The table of groups: the first member to ask for a group enters it, the others find it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::sync::atomic::Ordering;
 
 use super::group::SharedGroup;
 use super::handle::Handle;
 use super::layout::{Channel, MAX_GROUPS, MAX_NAME, MAX_RANKS, entry, group_entry};
 use super::member::Member;
 use super::memory::Region;
+use super::sync::{self, AtomicU32, Instant};
 use crate::{Error, Group, Result};
 
 const FREE: u32 = 0;
@@ -90,7 +90,7 @@ impl Member {
             if writer as usize != self.rank {
                 self.check_alive(writer as usize, operation)?;
             }
-            std::thread::yield_now();
+            sync::yield_now();
         }
     }
 
