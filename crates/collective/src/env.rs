@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Error, JoinOptions, Rendezvous, Result, TransportKind};
+use crate::{Error, JoinOptions, Rendezvous, Result, TransportKind, Tunings};
 
 /// Variable that names the rendezvous.
 pub const RENDEZVOUS_VARIABLE: &str = "MSLITE_RENDEZVOUS";
@@ -12,6 +12,9 @@ pub const TIMEOUT_VARIABLE: &str = "MSLITE_TIMEOUT";
 
 /// Variable that says what the ranks exchange data through: `shared` or `mpi`.
 pub const TRANSPORT_VARIABLE: &str = "MSLITE_TRANSPORT";
+
+/// Variable that names a file of what was measured on this machine ([`Tunings`]).
+pub const TUNING_VARIABLE: &str = "MSLITE_TUNING";
 
 /// A launcher, by the variables it sets. Of several that mean the same, the first that is set counts.
 struct Launcher {
@@ -151,7 +154,11 @@ fn from_variables(get: &dyn Fn(&str) -> Option<String>) -> Result<Option<JoinOpt
         Some(_) => seconds(get)?,
         None => JoinOptions::DEFAULT_TIMEOUT,
     };
-    Ok(Some(JoinOptions { timeout, transport, ..JoinOptions::new(rank, size, rendezvous) }))
+    let tunings = match get(TUNING_VARIABLE) {
+        Some(path) => Tunings::read(path.as_ref())?,
+        None => Tunings::default(),
+    };
+    Ok(Some(JoinOptions { timeout, transport, tunings, ..JoinOptions::new(rank, size, rendezvous) }))
 }
 
 fn number(get: &dyn Fn(&str) -> Option<String>, name: &str) -> Result<usize> {

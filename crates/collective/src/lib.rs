@@ -27,13 +27,14 @@ mod registered;
 mod rendezvous;
 mod shared;
 mod transport;
+mod tuning;
 mod world;
 
 pub use cancellation::Cancellation;
 pub use collective::{Collective, CollectiveExt};
 #[cfg(any(feature = "nccl", feature = "hccl"))]
 pub use device::{DeviceBuffer, WatchedStream};
-pub use env::{RENDEZVOUS_VARIABLE, TIMEOUT_VARIABLE, TRANSPORT_VARIABLE};
+pub use env::{RENDEZVOUS_VARIABLE, TIMEOUT_VARIABLE, TRANSPORT_VARIABLE, TUNING_VARIABLE};
 pub use error::{Error, Result};
 pub use group::{Group, GroupName, WORLD_GROUP, is_world_group};
 pub use meter::Meter;
@@ -44,4 +45,5 @@ pub use shared::{MAX_RANKS, SEND_CAPACITY};
 #[cfg(loom)]
 pub use shared::{Waiting, note_read, note_write};
 pub use transport::Transport;
+pub use tuning::{Tuning, Tunings};
 pub use world::World;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::shared::{self, MEETING_LEN};
-use crate::{Cancellation, Error, Result};
+use crate::{Cancellation, Error, Result, Tunings};
 
 /// Where the ranks of a job meet: a file that exists from the first rank's coming to the last's.
 ///
@@ -116,6 +116,8 @@ pub struct JoinOptions {
     pub timeout: Duration,
     /// What they exchange data through.
     pub transport: TransportKind,
+    /// What was measured on this machine.
+    pub tunings: Tunings,
     /// What ends the job from outside, while this rank joins and later.
     pub cancellation: Cancellation,
 }
@@ -183,6 +185,7 @@ impl JoinOptions {
     /// Options with the default timeout, over shared memory.
     pub fn new(rank: usize, size: usize, rendezvous: Rendezvous) -> Self {
         let (timeout, transport) = (JoinOptions::DEFAULT_TIMEOUT, TransportKind::SharedMemory);
-        JoinOptions { rank, size, rendezvous, timeout, transport, cancellation: Cancellation::new() }
+        let (tunings, cancellation) = (Tunings::default(), Cancellation::new());
+        JoinOptions { rank, size, rendezvous, timeout, transport, tunings, cancellation }
     }
 }

@@ -9,9 +9,6 @@ use super::staged::Transfer;
 use crate::reduce::Combine;
 use crate::{CollectiveKind, Reduction, Result};
 
-/// Bytes from which on results are written past the caches.
-const STREAM: usize = 16 << 20;
-
 /// What the others do with the buffers of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Access {
@@ -41,7 +38,7 @@ impl Access {
     }
 }
 
-impl Transfer {
+impl Transfer<'_> {
     /// What this member publishes first: where its buffers are, if all that others need of them can be found.
     pub(super) fn post(&self, kind: &CollectiveKind, running: &Running<'_>) -> Post {
         let access = Access::of(kind, self.me);
@@ -89,7 +86,7 @@ impl Transfer {
 
 /// Everybody's buffers.
 struct Peers<'a> {
-    transfer: &'a Transfer,
+    transfer: &'a Transfer<'a>,
     opened: &'a Opened,
     ranks: &'a [usize],
 }
@@ -136,7 +133,7 @@ impl Peers<'_> {
     }
 
     fn combine(&self, reduction: Reduction) -> Combine {
-        let streams = self.transfer.block >= STREAM;
+        let streams = self.transfer.block >= self.transfer.tuning.stream;
         Combine { dtype: self.transfer.dtype, reduction, ranks: self.transfer.n, streams }
     }
 

@@ -20,19 +20,20 @@ use super::member::{ABSENT, JOINED, Member, loss, lost};
 use super::memory::Region;
 use super::process::{Process, start_time};
 use super::wait::{Counter, Patience};
-use crate::{Cancellation, Error, JoinOptions, Result};
+use crate::{Cancellation, Error, JoinOptions, Result, Tuning};
 
 /// The members of a world of threads.
 pub(crate) fn threads(size: usize, timeout: Duration) -> Result<Vec<Member>> {
     check_size(size)?;
     let region = Arc::new(Region::nameless(MEETING_LEN)?);
-    let patience = Patience::new(size);
+    let (patience, tuning) = (Patience::new(size), Tuning::untuned(size));
     let member = |rank| {
         sign_in(&region, rank);
         let peers = (0..size).map(|_| None).collect();
         let (region, placed) = (Arc::clone(&region), RwLock::default());
         let cancellation = Cancellation::new();
-        Member { region, rank, size, timeout, patience, cancellation, peers, is_one_process: true, placed }
+        let is_one_process = true;
+        Member { region, rank, size, timeout, patience, tuning, cancellation, peers, is_one_process, placed }
     };
     Ok((0..size).map(member).collect())
 }
@@ -44,9 +45,9 @@ pub(crate) fn join(options: &JoinOptions) -> Result<Member> {
     if rank >= size {
         return Err(Error::InvalidArgument(format!("there is no rank {rank} in a world of {size}")));
     }
-    let (path, deadline) = (options.rendezvous.path(), Instant::now() + timeout);
-    let cancellation = options.cancellation.clone();
-    let meeting = Meeting { path, rank, size, timeout, deadline, cancellation: &cancellation };
+    let (path, tuning) = (options.rendezvous.path(), options.tunings.for_ranks(size));
+    let (deadline, cancellation) = (Instant::now() + timeout, options.cancellation.clone());
+    let meeting = Meeting { path, rank, size, timeout, tuning, deadline, cancellation: &cancellation };
     let region = loop {
         if let Some((region, _lock)) = meeting.enter()?
             && meeting.sign_in(&region)?
@@ -61,10 +62,11 @@ pub(crate) fn join(options: &JoinOptions) -> Result<Member> {
         meeting.remove(&region);
     }
     let peers = (0..size).map(|_| None).collect();
-    let patience = Patience::new(size);
+    let (patience, tuning) = (Patience::new(size), tuning_of(&region));
     let (region, placed) = (Arc::new(region), RwLock::default());
+    let is_one_process = false;
     let mut member =
-        Member { region, rank, size, timeout, patience, cancellation, peers, is_one_process: false, placed };
+        Member { region, rank, size, timeout, patience, tuning, cancellation, peers, is_one_process, placed };
     result?;
     member.open_peers().inspect_err(|error| member.report(error))?;
     Ok(member)
@@ -75,7 +77,8 @@ pub(crate) fn close(path: &Path, rank: usize, size: usize, reason: &str) -> Resu
     check_size(size)?;
     let timeout = Duration::from_millis(100);
     let (deadline, cancellation) = (Instant::now() + timeout, Cancellation::new());
-    let meeting = Meeting { path, rank, size, timeout, deadline, cancellation: &cancellation };
+    let tuning = Tuning::untuned(size);
+    let meeting = Meeting { path, rank, size, timeout, tuning, deadline, cancellation: &cancellation };
     loop {
         if let Some((region, _lock)) = meeting.enter()? {
             FailureRecord::at(&region, header::FAILURE).set(&lost(rank, reason, String::new()), rank);
@@ -156,6 +159,8 @@ struct Meeting<'a> {
     rank: usize,
     size: usize,
     timeout: Duration,
+    /// What the others will use, if this rank is the first.
+    tuning: Tuning,
     deadline: Instant,
     cancellation: &'a Cancellation,
 }
@@ -265,8 +270,12 @@ impl Meeting<'_> {
         };
         resized.map_err(|e| self.io("cannot resize", e))?;
         // At once, so that whoever finds a part of it knows what it is.
-        let start: [u64; 2] = [MAGIC, self.size as u64];
-        let written = file.write_all_at(bytemuck::bytes_of(&start), header::MAGIC as u64);
+        let mut start = [0u64; header::TUNING / 8 + Tuning::NAMES.len()];
+        start[header::MAGIC / 8] = MAGIC;
+        start[header::SIZE / 8] = self.size as u64;
+        let values = self.tuning.values().map(|value| value as u64);
+        start[header::TUNING / 8..].copy_from_slice(&values);
+        let written = file.write_all_at(bytemuck::bytes_of(&start), 0);
         written.map_err(|e| self.io("cannot write", e))
     }
 
@@ -385,6 +394,12 @@ impl Meeting<'_> {
     fn io(&self, what: &str, error: impl Into<std::io::Error>) -> Error {
         Error::io(format!("{what} the rendezvous {}", self.path.display()), error)
     }
+}
+
+/// What the first rank has told the others.
+fn tuning_of(region: &Region) -> Tuning {
+    let value = |n: usize| region.wide(header::TUNING + 8 * n).load(Ordering::Relaxed) as usize;
+    Tuning::of(std::array::from_fn(value))
 }
 
 /// Whether all ranks have come.

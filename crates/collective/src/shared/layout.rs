@@ -25,8 +25,8 @@ pub(crate) const SLOTS: usize = sized(8, 4);
 pub(crate) const AHEAD: u32 = sized(2, 1) as u32;
 // Who still reads round r has published up to r + AHEAD; the others may be in the round after that, and as far ahead.
 const _: () = assert!(SLOTS >= 2 * (AHEAD as usize + 1));
-/// Bytes of a chunk.
-pub(crate) const CHUNK: usize = sized(64 << 10, 192);
+/// Bytes of a chunk, of which an operation may use less.
+pub(crate) const CHUNK: usize = crate::tuning::MAX_CHUNK;
 /// Bytes that a channel between two ranks holds.
 pub(crate) const RING: usize = sized(256 << 10, 64);
 
@@ -39,6 +39,7 @@ pub(crate) mod header {
     pub(crate) const CLOSED: usize = 76;
     /// The number after that of the rank that has locked the file.
     pub(crate) const LOCKED_BY: usize = 80;
+    pub(crate) const TUNING: usize = 128;
     pub(crate) const FAILURE: usize = 1024;
     pub(crate) const LEN: usize = super::PAGE;
 }

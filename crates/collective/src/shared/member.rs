@@ -10,7 +10,7 @@ use super::process::Process;
 use super::segments::Placed;
 use super::wait::Patience;
 use crate::cancellation::cancelled;
-use crate::{Cancellation, Error, Result};
+use crate::{Cancellation, Error, Result, Tuning};
 
 /// States of the slot of a rank.
 pub(super) const ABSENT: u32 = 0;
@@ -29,6 +29,8 @@ pub(crate) struct Member {
     pub(crate) cancellation: Cancellation,
     /// The other ranks' processes; `None` for ranks in this one.
     pub(super) peers: Vec<Option<Process>>,
+    /// The same at all ranks.
+    pub(super) tuning: Tuning,
     /// Whether all ranks are in this process.
     pub(super) is_one_process: bool,
     /// This rank's registered memory.

@@ -28,6 +28,7 @@ pub(crate) use layout::MEETING_LEN;
 pub(crate) use memory::Span;
 #[cfg(feature = "mpi")]
 pub(crate) use signature::Signature;
+pub(crate) use sync::sized;
 #[cfg(loom)]
 pub use sync::{Waiting, note_read, note_write};
 pub(crate) use transport::SharedMemory;

@@ -6,16 +6,12 @@ use std::sync::Arc;
 use mslite_tensor::{Buffer, Stream};
 
 use super::group::SharedGroup;
-use super::layout::CHUNK;
 use super::memory::Span;
 use super::rounds::{Extent, Post, Running, Slot, Steps};
 use super::signature::{Manner, Signature};
 use super::staged::Transfer;
 use crate::call::{Blocks, Call};
 use crate::{Collective, CollectiveKind, CollectiveOp, Group, RegisteredMemory, Result};
-
-/// Bytes of a block from which on members look at each other's buffers.
-const DIRECT: usize = 512;
 
 impl Collective for SharedGroup {
     fn group(&self) -> &Group {
@@ -84,8 +80,9 @@ impl SharedGroup {
         let (me, n) = (self.group.rank, self.group.size());
         let block = call.count * call.dtype.size();
         let [send, recv] = [call.send, call.recv].map(|span| span.unwrap_or(Span::EMPTY));
-        let transfer = Transfer { send, recv, dtype: call.dtype, block, me, n };
-        if block >= DIRECT && running.extent == Extent::Whole && !running.has_begun() {
+        let tuning = &self.member.tuning;
+        let transfer = Transfer { send, recv, dtype: call.dtype, block, me, n, tuning };
+        if block >= tuning.direct && running.extent == Extent::Whole && !running.has_begun() {
             let post = transfer.post(kind, running);
             if post != Post::Copied || !transfer.is_accessed(kind) {
                 let (round, manners) = running.post(post)?;
@@ -117,14 +114,18 @@ impl SharedGroup {
                 let mine = &bytes[part(&range, bytes.len())];
                 slot.room(mine.len()).write(mine);
             };
-            running.rounds(Steps { total: longest, step: CHUNK }, put, |range, round| {
-                for (member, out) in all.iter_mut().enumerate() {
-                    let (start, end) = (out.len(), part(&range, lens[member] as usize).end);
-                    out.resize(end.max(start), 0u8);
-                    round.slot(member).room(out.len() - start).read(&mut out[start..]);
-                }
-                Ok(())
-            })?;
+            running.rounds(
+                Steps { total: longest, step: self.member.tuning.chunk },
+                put,
+                |range, round| {
+                    for (member, out) in all.iter_mut().enumerate() {
+                        let (start, end) = (out.len(), part(&range, lens[member] as usize).end);
+                        out.resize(end.max(start), 0u8);
+                        round.slot(member).room(out.len() - start).read(&mut out[start..]);
+                    }
+                    Ok(())
+                },
+            )?;
             Ok(all)
         })
     }

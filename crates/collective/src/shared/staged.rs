@@ -4,19 +4,13 @@ use std::ops::Range;
 
 use mslite_tensor::DType;
 
-use super::layout::CHUNK;
 use super::memory::Span;
 use super::rounds::{Round, Running, Slot, Steps};
-use super::sync::sized;
 use crate::reduce::Combine;
-use crate::{CollectiveKind, Reduction, Result};
-
-/// Largest contribution that every rank reduces for itself in groups of more than two, in bytes; above it, each
-/// reduces a part and reads the others' parts.
-const ONE_SHOT: usize = sized(8 << 10, 64);
+use crate::{CollectiveKind, Reduction, Result, Tuning};
 
 /// Where the bytes of an operation are.
-pub(super) struct Transfer {
+pub(super) struct Transfer<'a> {
     pub(super) send: Span,
     pub(super) recv: Span,
     pub(super) dtype: DType,
@@ -24,9 +18,10 @@ pub(super) struct Transfer {
     pub(super) block: usize,
     pub(super) me: usize,
     pub(super) n: usize,
+    pub(super) tuning: &'a Tuning,
 }
 
-impl Transfer {
+impl Transfer<'_> {
     pub(super) fn run_staged(&self, kind: &CollectiveKind, running: &mut Running<'_>) -> Result<()> {
         match *kind {
             CollectiveKind::AllReduce(reduction) => self.all_reduce(reduction, running),
@@ -37,16 +32,18 @@ impl Transfer {
             CollectiveKind::Gather { root } => self.gather(Some(root), running),
             CollectiveKind::Scatter { root } => self.scatter(root, running),
             CollectiveKind::AllToAll => self.all_to_all(running),
-            CollectiveKind::Barrier => running.rounds(self.steps(CHUNK), |_, _| (), |_, _| Ok(())),
+            CollectiveKind::Barrier => {
+                running.rounds(self.steps(self.tuning.chunk), |_, _| (), |_, _| Ok(()))
+            }
             CollectiveKind::Send { .. } | CollectiveKind::Receive { .. } => Ok(()),
         }
     }
 
     fn all_reduce(&self, reduction: Reduction, running: &mut Running<'_>) -> Result<()> {
-        let (steps, combine) = (self.steps(CHUNK), self.combine(reduction));
+        let (steps, combine) = (self.steps(self.tuning.chunk), self.combine(reduction));
         let put = |range: Range<usize>, slot: Slot| slot.room(range.len()).copy_from(self.send.part(range));
         let mut publish = put;
-        if running.meet_first(steps, &mut publish)? || self.block <= ONE_SHOT {
+        if running.meet_first(steps, &mut publish)? || self.block <= self.tuning.one_shot {
             return running.rounds_after_first(steps, put, |range, round| {
                 self.combine_all(&combine, &range, round);
                 Ok(())
@@ -90,7 +87,7 @@ impl Transfer {
                 slot.room(range.len()).copy_from(self.send.part(range));
             }
         };
-        running.rounds(self.steps(CHUNK), put, |range, round| {
+        running.rounds(self.steps(self.tuning.chunk), put, |range, round| {
             if self.me == root {
                 self.combine_all(&combine, &range, round);
             }
@@ -114,7 +111,7 @@ impl Transfer {
                 slot.room(range.len()).copy_from(self.send.part(range));
             }
         };
-        running.rounds(self.steps(CHUNK), put, |range, round| {
+        running.rounds(self.steps(self.tuning.chunk), put, |range, round| {
             for rank in (0..self.n).filter(|_| takes) {
                 let out = self.recv.block(rank, self.n).part(range.clone());
                 out.copy_from(match rank == self.me {
@@ -132,7 +129,7 @@ impl Transfer {
                 slot.room(range.len()).copy_from(self.send.part(range));
             }
         };
-        running.rounds(self.steps(CHUNK), put, |range, round| {
+        running.rounds(self.steps(self.tuning.chunk), put, |range, round| {
             let out = self.recv.part(range.clone());
             out.copy_from(match self.me == root {
                 true => self.send.part(range),
@@ -185,7 +182,7 @@ impl Transfer {
 
     /// Bytes of each block that fit a chunk together with the other blocks'.
     fn share(&self) -> usize {
-        CHUNK / self.n / 64 * 64
+        self.tuning.chunk / self.n / 64 * 64
     }
 
     /// Publishes a range of every block but the own one.

@@ -1,0 +1,144 @@
+//! Sizes at which collectives over shared memory go another way.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::shared::sized;
+use crate::{Error, MAX_RANKS, Result};
+
+/// Sizes at which collectives over shared memory go another way, in bytes. They are the same at all ranks of a job:
+/// those of the rank that comes first count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// Smallest block for which ranks look at each other's buffers, where these are registered.
+    pub direct: usize,
+    /// Largest contribution to AllReduce that each of more than two ranks reduces for itself. Above it, each reduces a
+    /// part.
+    pub one_shot: usize,
+    /// How much of a block is copied for the others before one looks what they have copied, where buffers are not
+    /// registered: 8 KiB to 256 KiB.
+    pub chunk: usize,
+    /// Smallest block whose results are written past the caches.
+    pub stream: usize,
+}
+
+impl Tuning {
+    /// Names of the fields in files, in the order of [`Tuning::values`].
+    pub const NAMES: [&str; 4] = ["direct", "one_shot", "chunk", "stream"];
+
+    /// What is used unless somebody has measured, for so many ranks: larger chunks where they outnumber the cores,
+    /// as each look at the others means a change of the process.
+    pub fn untuned(ranks: usize) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let chunk = if ranks > cores { MAX_CHUNK } else { sized(64 << 10, MAX_CHUNK) };
+        Tuning { direct: 512, one_shot: sized(8 << 10, 64), chunk, stream: 16 << 20 }
+    }
+
+    /// The fields.
+    pub fn values(self) -> [usize; 4] {
+        [self.direct, self.one_shot, self.chunk, self.stream]
+    }
+
+    /// With such fields; a chunk that is none becomes the nearest that is.
+    pub fn of([direct, one_shot, chunk, stream]: [usize; 4]) -> Self {
+        Tuning { direct, one_shot, chunk: chunk.clamp(MIN_CHUNK, MAX_CHUNK) / LINE * LINE, stream }
+    }
+}
+
+/// Bytes of the largest chunk.
+pub(crate) const MAX_CHUNK: usize = sized(256 << 10, 192);
+/// Bytes of the smallest: a line for each of the most ranks.
+const MIN_CHUNK: usize = sized(LINE * MAX_RANKS, LINE);
+const LINE: usize = 64;
+
+/// What `mslite bench collective --tune FILE` has measured on a machine: a tuning for each of some numbers of ranks.
+///
+/// In a file it is `{"tunings": [{"ranks": 2, "direct": 512, ...}, ...]}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tunings(Vec<(usize, Tuning)>);
+
+impl Tunings {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`Error::InvalidArgument`] for a file that is none.
+    pub fn read(path: &Path) -> Result<Self> {
+        let failed = |error| Error::io(format!("cannot read the tunings {}", path.display()), error);
+        let text = std::fs::read_to_string(path).map_err(failed)?;
+        let invalid =
+            |why: String| Error::InvalidArgument(format!("{} has no tunings: {why}", path.display()));
+        let value: Value = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        let entries =
+            value["tunings"].as_array().ok_or_else(|| invalid("\"tunings\" is no list".to_owned()))?;
+        entries.iter().map(entry).collect::<Result<_, String>>().map(Tunings).map_err(invalid)
+    }
+
+    /// What a file of them contains.
+    pub fn as_json(&self) -> Value {
+        let entry = |(ranks, tuning): &(usize, Tuning)| {
+            let values = Tuning::NAMES.into_iter().zip(tuning.values());
+            let fields = std::iter::once(("ranks", *ranks)).chain(values);
+            fields.map(|(name, value)| (name.to_owned(), json!(value))).collect::<Map<_, _>>().into()
+        };
+        json!({ "tunings": self.0.iter().map(entry).collect::<Vec<Value>>() })
+    }
+
+    /// Sets the tuning for so many ranks.
+    pub fn set(&mut self, ranks: usize, tuning: Tuning) {
+        self.0.retain(|(there, _)| *there != ranks);
+        self.0.push((ranks, tuning));
+        self.0.sort_by_key(|(ranks, _)| *ranks);
+    }
+
+    /// The tuning for so many ranks, or for the nearest number below; [`Tuning::untuned`] if there is none.
+    pub fn for_ranks(&self, ranks: usize) -> Tuning {
+        let below = self.0.iter().rev().find(|(there, _)| *there <= ranks);
+        below.map_or_else(|| Tuning::untuned(ranks), |(_, tuning)| *tuning)
+    }
+}
+
+fn entry(value: &Value) -> Result<(usize, Tuning), String> {
+    let number = |name: &str| {
+        let number = value[name].as_u64().and_then(|number| usize::try_from(number).ok());
+        number.ok_or_else(|| format!("{name:?} is no number in {value}"))
+    };
+    let ranks = number("ranks")?;
+    let mut values = [0; Tuning::NAMES.len()];
+    for (value, name) in values.iter_mut().zip(Tuning::NAMES) {
+        *value = number(name)?;
+    }
+    Ok((ranks, Tuning::of(values)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_number_of_ranks_below_counts() {
+        let mut tunings = Tunings::default();
+        let tuning = |direct| Tuning { direct, ..Tuning::untuned(2) };
+        tunings.set(8, tuning(8));
+        tunings.set(2, tuning(7));
+        tunings.set(2, tuning(2));
+        assert_eq!(tunings.for_ranks(1), Tuning::untuned(1));
+        assert_eq!([2, 7, 8, 100].map(|ranks| tunings.for_ranks(ranks).direct), [2, 2, 8, 8]);
+    }
+
+    #[test]
+    fn files_keep_tunings_and_others_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tuning.json");
+        let mut tunings = Tunings::default();
+        tunings.set(4, Tuning::of([1, 2, 1 << 30, 4]));
+        std::fs::write(&path, tunings.as_json().to_string()).unwrap();
+        assert_eq!(Tunings::read(&path).unwrap(), tunings);
+        assert_eq!(tunings.for_ranks(4).chunk, MAX_CHUNK);
+        for text in ["", "{}", r#"{"tunings": [{"ranks": 2}]}"#, r#"{"tunings": [{"ranks": -2}]}"#] {
+            std::fs::write(&path, text).unwrap();
+            assert!(matches!(Tunings::read(&path), Err(Error::InvalidArgument(_))), "{text}");
+        }
+        assert!(matches!(Tunings::read(folder.path()), Err(Error::Io { .. })));
+    }
+}
