@@ -462,6 +462,32 @@ fn giving_up_a_group_leaves_the_others() {
 }
 
 #[test]
+fn who_has_given_up_has_its_buffers_back() {
+    // Large enough that a rank is likely to be at it when it is cancelled.
+    const LEN: usize = 1 << 20;
+    for turn in 0..40u64 {
+        on_ranks(3, TIMEOUT, |world| {
+            let canceller = world.cancellation().clone();
+            let delay = Duration::from_micros(37 * turn);
+            let timer = (world.rank() == turn as usize % 3).then(|| {
+                std::thread::spawn(move || {
+                    std::thread::sleep(delay);
+                    canceller.cancel("the test");
+                })
+            });
+            let send = Tensor::zeros(DType::F32, &[LEN]).unwrap();
+            let mut recv = Tensor::zeros(DType::F32, &[LEN]).unwrap();
+            let group = world.everybody();
+            while group.run(CollectiveKind::AllReduce(Reduction::Sum), &send, &mut recv).is_ok() {}
+            recv.bytes_mut().unwrap().fill(0xa5);
+            std::thread::sleep(Duration::from_millis(3));
+            assert!(recv.bytes_mut().unwrap().iter().all(|&byte| byte == 0xa5), "turn {turn}");
+            timer.into_iter().for_each(|timer| timer.join().unwrap());
+        });
+    }
+}
+
+#[test]
 fn a_rank_that_leaves_or_panics_is_lost() {
     let results = on_ranks(3, TIMEOUT, |world| match world.rank() {
         2 => Ok(()),

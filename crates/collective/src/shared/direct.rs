@@ -1,11 +1,15 @@
 //! Collectives on each other's buffers, without copies in between.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
+use super::group::SharedGroup;
+use super::layout::control;
 use super::memory::Span;
 use super::rounds::{Post, Round, Running};
 use super::segments::Opened;
 use super::staged::Transfer;
+use super::sync::{AtomicU32, heavy_fence, light_fence, yield_now};
 use crate::reduce::Combine;
 use crate::{CollectiveKind, Reduction, Result};
 
@@ -75,12 +79,58 @@ impl Transfer<'_> {
             };
             opened.find(&at.member, at.group.ranks[member], places)?;
         }
+        let inside = at.go_inside(&|| round.describe())?;
         Peers { transfer: self, opened, ranks: &at.group.ranks }.run(kind);
+        drop(inside);
         running.finish();
         if self.is_accessed(kind) {
             running.wait_for_finish(0)?;
         }
         Ok(true)
+    }
+}
+
+impl SharedGroup {
+    /// Before this member reads and writes others' buffers by their addresses, as threads do, it makes sure that none of
+    /// them has given up and gone; and who gives up waits until it has left.
+    fn go_inside(&self, operation: &dyn Fn() -> String) -> Result<Option<Inside<'_>>> {
+        if !self.member.is_one_process {
+            return Ok(None);
+        }
+        let inside = Inside(self.inside(self.group.rank));
+        inside.0.store(1, Ordering::Relaxed);
+        light_fence();
+        while !self.failure().is_empty() || !self.member.failure().is_empty() {
+            self.check_failures(operation)?;
+            yield_now();
+        }
+        Ok(Some(inside))
+    }
+
+    /// For a member that has given up, once everybody can know: waits until nobody is at its buffers any more.
+    pub(super) fn wait_for_insiders(&self) {
+        if !self.member.is_one_process {
+            return;
+        }
+        heavy_fence();
+        for member in 0..self.group.size() {
+            while self.inside(member).load(Ordering::Acquire) != 0 {
+                yield_now();
+            }
+        }
+    }
+
+    fn inside(&self, member: usize) -> &AtomicU32 {
+        self.region.word(self.channel.control(member) + control::INSIDE)
+    }
+}
+
+/// While it is there, a member is at others' buffers.
+struct Inside<'a>(&'a AtomicU32);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Release);
     }
 }
 

@@ -56,7 +56,10 @@ impl SharedGroup {
             Error::InvalidArgument(format!("{next}: {started} in group {group:?} was started before"))
         })?;
         let result = run(&mut Running::new(self, &mut state, signature, &words, extent));
-        result.inspect_err(|error| self.report(error))
+        result.inspect_err(|error| {
+            self.report(error);
+            self.wait_for_insiders();
+        })
     }
 
     /// Makes a failure everybody's, unless it is just that somebody has given up this group.

@@ -94,6 +94,8 @@ pub(crate) mod control {
     pub(crate) const FINISHED: usize = 0;
     /// The round after the last in which this member has copied what it had published by place.
     pub(crate) const COPIED: usize = super::LINE;
+    /// Whether this member is at others' buffers.
+    pub(crate) const INSIDE: usize = super::LINE + 8;
     pub(crate) const LEN: usize = 2 * super::LINE;
 }
 

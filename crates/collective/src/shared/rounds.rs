@@ -361,6 +361,10 @@ impl Manners {
 }
 
 impl Round<'_> {
+    pub(super) fn describe(&self) -> String {
+        self.at.describe(self.signature)
+    }
+
     /// The number of the round after it: what counters of those who are done with it say.
     fn next(&self) -> u32 {
         self.index.wrapping_add(1)
