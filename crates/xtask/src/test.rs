@@ -101,7 +101,7 @@ const STEPS: &[Step] = &[
         name: "model check of shared memory",
         work: Work::Cargo {
             arguments: &["test", "-p", "mslite-collective", "--test", "loom", "--quiet"],
-            needs: Needs::Nothing,
+            needs: &[],
             environment: &[("RUSTFLAGS", "--cfg loom"), ("CARGO_TARGET_DIR", "target/loom")],
         },
     },

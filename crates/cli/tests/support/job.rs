@@ -49,7 +49,7 @@ impl Job {
                     let variables = variables(pid);
                     let is_rank = |name: &&str| variables.contains(&format!("{name}={rank}"));
                     variables.contains(&format!("MSLITE_TEST={}", self.name))
-                        && RANK.iter().any(|name| is_rank(&name))
+                        && RANK.iter().any(|name| is_rank(name))
                 }
             });
             if let Some(pid) = found {

@@ -1,6 +1,7 @@
 //! Collectives advance in rounds. In each, every member publishes something in its slot of that round, waits until all
-//! have, and reads what it needs. Who has seen all of a round knows that all are done with the one before, so that
-//! nobody has to say when a slot is free.
+//! have, and reads what it needs. Members publish a little ahead, and each waits in every round: whoever has seen all
+//! of a round knows that all are done with those that are further back than anybody publishes ahead, and there are slots
+//! enough for that (see `layout`). So nobody has to say when a slot is free.
 
 use std::ops::Range;
 use std::time::Duration;
