@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::fill::Fill;
 use crate::launch::{MARKED_VARIABLE, start};
 use crate::report::{Timing, outputs_as_json, outputs_as_text};
-use crate::signals::{cancel_on_signals, code_of};
+use crate::signals::{cancel_on_signals, code_of, say};
 
 /// Most ranks of a world.
 pub(crate) const MAX_RANKS: i64 = mslite_collective::MAX_RANKS as i64;
@@ -100,7 +100,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
             let alone = context.group_size()? == 1;
             let marked = std::env::var_os(MARKED_VARIABLE).is_some() || alone;
             if !alone {
-                let print = move |line: &str| eprintln!("{}", mark(line, rank, marked));
+                let print = move |line: &str| say(&mark(line, rank, marked));
                 cancel_on_signals(&context.cancellation, rank, print)?;
             }
             let result = run_rank(args, rank, &context);

@@ -1,9 +1,10 @@
 //! Ranks that are told to end, by a person or by whoever has started them.
 
 use std::error::Error as _;
+use std::io::Write;
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mslite::{Cancellation, Error, ErrorKind, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -30,13 +31,22 @@ pub(crate) fn cancel_on_signals(
         let Some(signal) = signals.forever().next() else { return };
         let name = signal_name(signal).unwrap_or("a signal");
         cancellation.cancel(name);
-        thread::sleep(GRACE);
+        let since = Instant::now();
+        // Who asks twice does not want to wait.
+        while since.elapsed() < GRACE && signals.pending().next().is_none() {
+            thread::sleep(Duration::from_millis(10));
+        }
         let kind = ErrorKind::Cancelled;
         print(&format!("error: {kind}: cancelled by {name} at rank {rank} while it computed"));
         std::process::exit(128 + signal);
     };
     thread::Builder::new().name("signals".to_owned()).spawn(work).map_err(refused)?;
     Ok(())
+}
+
+/// Writes a line for people, unless nobody reads it any more.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// The exit code for an error.

@@ -40,7 +40,8 @@ impl RegisteredMemory {
         self.span
     }
 
-    /// The bytes as elements, as many as fit.
+    /// The bytes as elements, as many as fit. After an operation on them has failed, other ranks may still write to
+    /// them for a while: then let go of them.
     pub fn as_mut_slice<T: Element + AnyBitPattern>(&mut self) -> &mut [T] {
         let count = self.span.len / size_of::<T>();
         // SAFETY: the owner keeps the bytes; they are aligned to a page, and any bytes make a `T`. Other ranks only

@@ -11,10 +11,10 @@ use crate::{Error, MAX_RANKS, Result};
 /// those of the rank that comes first count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuning {
-    /// Smallest block for which ranks look at each other's buffers, where these are registered.
+    /// Smallest block for which ranks look at each other's buffers, where these are registered: 64 bytes or more.
     pub direct: usize,
-    /// Largest contribution to AllReduce that each of more than two ranks reduces for itself. Above it, each reduces a
-    /// part.
+    /// Largest contribution to AllReduce that each rank reduces for itself, where buffers are not registered. Above it,
+    /// each reduces a part.
     pub one_shot: usize,
     /// How much of a block is copied for the others before one looks what they have copied, where buffers are not
     /// registered: 8 KiB to 256 KiB.
@@ -40,9 +40,10 @@ impl Tuning {
         [self.direct, self.one_shot, self.chunk, self.stream]
     }
 
-    /// With such fields; a chunk that is none becomes the nearest that is.
+    /// With such fields, or the nearest that are allowed.
     pub fn of([direct, one_shot, chunk, stream]: [usize; 4]) -> Self {
-        Tuning { direct, one_shot, chunk: chunk.clamp(MIN_CHUNK, MAX_CHUNK) / LINE * LINE, stream }
+        let chunk = chunk.clamp(MIN_CHUNK, MAX_CHUNK) / LINE * LINE;
+        Tuning { direct: direct.max(LINE), one_shot, chunk, stream }
     }
 }
 
@@ -71,7 +72,12 @@ impl Tunings {
         let value: Value = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
         let entries =
             value["tunings"].as_array().ok_or_else(|| invalid("\"tunings\" is no list".to_owned()))?;
-        entries.iter().map(entry).collect::<Result<_, String>>().map(Tunings).map_err(invalid)
+        let mut tunings = Tunings::default();
+        for value in entries {
+            let (ranks, tuning) = entry(value).map_err(invalid)?;
+            tunings.set(ranks, tuning);
+        }
+        Ok(tunings)
     }
 
     /// What a file of them contains.
@@ -134,7 +140,16 @@ mod tests {
         tunings.set(4, Tuning::of([1, 2, 1 << 30, 4]));
         std::fs::write(&path, tunings.as_json().to_string()).unwrap();
         assert_eq!(Tunings::read(&path).unwrap(), tunings);
-        assert_eq!(tunings.for_ranks(4).chunk, MAX_CHUNK);
+        assert_eq!((tunings.for_ranks(4).chunk, tunings.for_ranks(4).direct), (MAX_CHUNK, LINE));
+        let mut other_order = tunings.as_json();
+        other_order["tunings"].as_array_mut().unwrap().insert(
+            0,
+            json!({"ranks": 8, "direct": 64, "one_shot": 0,
+            "chunk": 0, "stream": 0}),
+        );
+        std::fs::write(&path, other_order.to_string()).unwrap();
+        assert_eq!(Tunings::read(&path).unwrap().for_ranks(8).direct, 64);
+        assert_eq!(Tunings::read(&path).unwrap().for_ranks(5), tunings.for_ranks(4));
         for text in ["", "{}", r#"{"tunings": [{"ranks": 2}]}"#, r#"{"tunings": [{"ranks": -2}]}"#] {
             std::fs::write(&path, text).unwrap();
             assert!(matches!(Tunings::read(&path), Err(Error::InvalidArgument(_))), "{text}");

@@ -95,10 +95,56 @@ fn register(world: &World) -> Result<(), Error> {
             }
         }
     }
+    for turn in 0..50 {
+        reduce_in_place_at_one(&*group, &mut memory[0], turn)?;
+    }
     pass_on(&*group, &mut memory[0])?;
+    tell_oneself(&*group, &mut memory[0])?;
     // Others notice that memory was replaced.
     memory = [(); 2].map(|()| group.allocate(1 << 21).unwrap().unwrap());
     exchange(&*group, &CollectiveKind::AllGather, (DType::I32, 5_000), &mut memory, [true; 2], false)
+}
+
+/// Where a rank has its result in the place of its contribution, and the others' results cannot be found.
+fn reduce_in_place_at_one(
+    group: &dyn Collective,
+    memory: &mut RegisteredMemory,
+    turn: usize,
+) -> Result<(), Error> {
+    const COUNT: usize = 100_000;
+    let (n, me) = (group.group().size(), group.group().rank);
+    let send = &mut memory.as_mut_slice::<f32>()[..COUNT];
+    send.fill(me as f32);
+    let op = CollectiveOp::new(CollectiveKind::AllReduce(Reduction::Sum), group.group().name.clone());
+    let here =
+        Placed { dtype: DType::F32, dims: [COUNT], span: HostSpan { len: 4 * COUNT, ..memory.span() } };
+    let mut plain = Tensor::zeros(DType::F32, &[COUNT]).unwrap();
+    match me == turn % n {
+        true => group.enqueue(&op, &here, &here, &HostStream)?,
+        false => group.enqueue(&op, &here, &HostBuffer::writing(&mut plain).unwrap(), &HostStream)?,
+    }
+    let result = match me == turn % n {
+        true => &memory.as_mut_slice::<f32>()[..COUNT],
+        false => plain.as_slice::<f32>().unwrap(),
+    };
+    assert!(result.iter().all(|&sum| sum == (0..n).sum::<usize>() as f32), "turn {turn} at rank {me}");
+    Ok(())
+}
+
+/// A long message of a rank to itself, sent on one thread and received on another.
+fn tell_oneself(group: &dyn Collective, memory: &mut RegisteredMemory) -> Result<(), Error> {
+    let me = group.group().rank;
+    let data = &mut memory.as_mut_slice::<u8>()[..600_000];
+    data.fill(7);
+    std::thread::scope(|scope| {
+        let receiving = scope.spawn(|| {
+            let mut received = vec![0u8; 600_000];
+            group.receive(&mut received, me, 9).map(|()| received)
+        });
+        group.send(data, me, 9)?;
+        assert!(receiving.join().unwrap()?.iter().all(|&x| x == 7));
+        Ok(())
+    })
 }
 
 /// Messages around all ranks, from registered memory and not, taken in order and not.

@@ -21,7 +21,7 @@ use self::report::Quantity;
 use self::row::Row;
 use crate::output::{print, print_styled, write};
 use crate::run::MAX_RANKS;
-use crate::signals::cancel_on_signals;
+use crate::signals::{cancel_on_signals, say};
 
 /// What our own implementation is called.
 const OWN_NAME: &str = "mslite";
@@ -131,7 +131,7 @@ fn measure_job(args: &CollectiveArgs, options: &JoinOptions) -> Result<ExitCode>
     }
     args.check(options.size)?;
     if options.size > 1 {
-        cancel_on_signals(&options.cancellation, options.rank, |line| eprintln!("{line}"))?;
+        cancel_on_signals(&options.cancellation, options.rank, say)?;
     }
     let world = World::join(options)?;
     let measured = rank::measure(&world, &args.cases(options.size), &args.effort(args.rounds as usize));

@@ -17,6 +17,7 @@ use self::setup::{Setup, Shapes};
 use crate::fill::Fill;
 use crate::output::{print, print_styled};
 use crate::run::{MAX_RANKS, own_program, parse_key};
+use crate::signals::{cancel_on_signals, say};
 
 /// Measures models: calls in a second, latency, share of the time in collectives.
 ///
@@ -91,6 +92,9 @@ fn measure_job(args: &ModelArgs, options: &JoinOptions) -> Result<ExitCode> {
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
     let setup = Setup { ranks: u16::try_from(options.size).ok(), ..args.complete(setup) };
+    if options.size > 1 {
+        cancel_on_signals(&options.cancellation, options.rank, say)?;
+    }
     let rows = rank::measure(args, &setup, options)?;
     if options.rank == 0 { finish(args, &rows) } else { Ok(ExitCode::SUCCESS) }
 }

@@ -48,8 +48,7 @@ impl Job {
                 Some(pid) != Some(self.pid()) && {
                     let variables = variables(pid);
                     let is_rank = |name: &&str| variables.contains(&format!("{name}={rank}"));
-                    variables.contains(&format!("MSLITE_TEST={}", self.name))
-                        && RANK.iter().any(|name| is_rank(name))
+                    variables.contains(&format!("MSLITE_TEST={}", self.name)) && RANK.iter().any(is_rank)
                 }
             });
             if let Some(pid) = found {

@@ -79,9 +79,13 @@ impl Transfer<'_> {
             };
             opened.find(&at.member, at.group.ranks[member], places)?;
         }
+        if matches!(kind, CollectiveKind::AllReduce(_)) && opened.would_write_early(self.n) {
+            return Ok(false);
+        }
         let inside = at.go_inside(&|| round.describe())?;
         Peers { transfer: self, opened, ranks: &at.group.ranks }.run(kind);
         drop(inside);
+        at.check_undisturbed(&|| round.describe())?;
         running.finish();
         if self.is_accessed(kind) {
             running.wait_for_finish(0)?;
@@ -100,10 +104,7 @@ impl SharedGroup {
         let inside = Inside(self.inside(self.group.rank));
         inside.0.store(1, Ordering::Relaxed);
         light_fence();
-        while !self.failure().is_empty() || !self.member.failure().is_empty() {
-            self.check_failures(operation)?;
-            yield_now();
-        }
+        self.check_undisturbed(operation)?;
         Ok(Some(inside))
     }
 

@@ -90,6 +90,8 @@ impl<'a> FailureRecord<'a> {
             (PEER_LOST, [rank]) => Error::PeerLost { rank: *rank, reason: first, operation },
             (CANCELLED, [rank]) => Error::Cancelled { rank: *rank, by: first, operation },
             (MISMATCH, [a, b]) => Error::Mismatch { ranks: [*a, *b], operations: [first, second] },
+            // Two threads of a rank.
+            (MISMATCH, [a]) => Error::Mismatch { ranks: [*a, *a], operations: [first, second] },
             (TIMEOUT, _) => Error::Timeout {
                 missing: culprits,
                 waited: Duration::from_millis(self.region.wide(self.at + MILLIS).load(Ordering::Relaxed)),

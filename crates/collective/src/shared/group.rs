@@ -1,6 +1,7 @@
 //! One rank in one group.
 
 use std::fmt;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::memory::{Region, Span};
 use super::messages::Inbox;
 use super::rounds::{Extent, Running, State};
 use super::signature::{Encoded, Signature};
+use super::sync::{Instant, yield_now};
 use super::wait::Counter;
 use crate::{Error, Group, Result};
 
@@ -62,11 +64,27 @@ impl SharedGroup {
         })
     }
 
-    /// Makes a failure everybody's, unless it is just that somebody has given up this group.
+    /// Makes a failure everybody's, unless it is just that somebody has given up this group. What the caller does to its
+    /// buffers then comes after that.
     pub(super) fn report(&self, error: &Error) {
         if self.failure().is_empty() {
             self.member.report(error);
         }
+        fence(Ordering::SeqCst);
+    }
+
+    /// Fails if somebody has given up: what was read of its buffers may have changed meanwhile.
+    pub(super) fn check_undisturbed(&self, operation: &dyn Fn() -> String) -> Result<()> {
+        fence(Ordering::Acquire);
+        if self.failure().is_empty() && self.member.failure().is_empty() {
+            return Ok(());
+        }
+        let since = Instant::now();
+        while since.elapsed() < self.member.timeout {
+            self.check_failures(operation)?;
+            yield_now();
+        }
+        Err(super::member::lost(self.member.rank, "a failure was not told to its end", operation()))
     }
 
     /// Fails if the world or this group has failed.

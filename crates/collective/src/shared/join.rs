@@ -213,6 +213,7 @@ impl Meeting<'_> {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Lock { file, is_signed: false }),
                 Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < self.deadline => {
+                    self.cancellation.check(self.rank, &joining)?;
                     std::thread::sleep(Duration::from_micros(200));
                 }
                 Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -270,12 +271,17 @@ impl Meeting<'_> {
         };
         resized.map_err(|e| self.io("cannot resize", e))?;
         // At once, so that whoever finds a part of it knows what it is.
-        let mut start = [0u64; header::TUNING / 8 + Tuning::NAMES.len()];
-        start[header::MAGIC / 8] = MAGIC;
-        start[header::SIZE / 8] = self.size as u64;
+        let mut start = [0u8; header::TUNING + 8 * Tuning::NAMES.len()];
         let values = self.tuning.values().map(|value| value as u64);
-        start[header::TUNING / 8..].copy_from_slice(&values);
-        let written = file.write_all_at(bytemuck::bytes_of(&start), 0);
+        for (at, bytes) in [
+            (header::MAGIC, &MAGIC.to_ne_bytes()[..]),
+            (header::SIZE, &(self.size as u64).to_ne_bytes()),
+            (header::LOCKED_BY, &(self.rank as u32 + 1).to_ne_bytes()),
+            (header::TUNING, bytemuck::bytes_of(&values)),
+        ] {
+            start[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        let written = file.write_all_at(&start, 0);
         written.map_err(|e| self.io("cannot write", e))
     }
 

@@ -63,7 +63,11 @@ impl Member {
 
     /// Makes an error that this rank found everybody's.
     pub(super) fn report(&self, error: &Error) {
-        self.failure().set(error, self.rank);
+        match error {
+            // The others wait for this rank.
+            Error::Io { .. } => self.abort(&error.to_string()),
+            _ => self.failure().set(error, self.rank),
+        }
     }
 
     /// Opens memory that a rank keeps for the others.

@@ -44,7 +44,7 @@ impl SharedGroup {
         let _turn = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_failures(&|| self.describe(signature))?;
         let ring = Ring { at: self, src: self.group.rank, dest, signature };
-        let sent = match self.place_of(data) {
+        let sent = match self.place_of(dest, data) {
             Some(place) => ring.write_place(place, data.len()),
             None => ring.write_words(&signature.encode(data.len() as u64)).and_then(|()| ring.write(data)),
         };
@@ -53,9 +53,10 @@ impl SharedGroup {
 
     /// Where the receiver finds a message that is not kept for it. Not among threads: memory may go when its owner has
     /// failed, while another one still reads.
-    fn place_of(&self, data: Span) -> Option<u64> {
-        let waits = data.len() > SEND_CAPACITY && !self.member.is_one_process;
-        let [place] = self.member.places([Some(data).filter(|_| waits)]);
+    fn place_of(&self, dest: usize, data: Span) -> Option<u64> {
+        let is_elsewhere = dest != self.group.rank && !self.member.is_one_process;
+        let is_found = data.len() > SEND_CAPACITY && is_elsewhere;
+        let [place] = self.member.places([Some(data).filter(|_| is_found)]);
         Some(place).filter(|&place| place != 0)
     }
 
@@ -165,8 +166,7 @@ impl Ring<'_> {
         opened.find(&self.at.member, rank, [place, 0])?;
         let place = opened.place(0, 0).ok_or_else(|| self.damaged())?;
         data.copy_from(opened.span(rank, place, data.len()));
-        // Otherwise the sender may have gone on, and changed it.
-        self.at.check_failures(&|| self.at.describe(self.signature))?;
+        self.at.check_undisturbed(&|| self.at.describe(self.signature))?;
         self.read(Span::of_slice(&mut [0]))
     }
 

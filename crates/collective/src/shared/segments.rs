@@ -90,6 +90,13 @@ impl Opened {
         self.places[member][which]
     }
 
+    /// Whether a member writes where others still read: each of so many members writes all of its own result, as
+    /// somebody's cannot be found, and somebody's is where its contribution is.
+    pub(super) fn would_write_early(&self, members: usize) -> bool {
+        let places = &self.places[..members];
+        places.iter().any(|[_, recv]| recv.is_none()) && places.iter().any(|[send, recv]| send == recv)
+    }
+
     fn prepare(&mut self, member: &Member, rank: usize, place: Place) -> Result<()> {
         if place.0 & IN_SEGMENT == 0 {
             return Ok(());
