@@ -59,7 +59,8 @@ impl World {
         Ok(World { transport, cancellation, everybody, groups: Mutex::default() })
     }
 
-    /// The same world, with a meter that tells how long this rank is inside operations of its groups.
+    /// The same world, with a meter that tells how long this rank is inside operations of the groups that are asked of it
+    /// from now on.
     pub fn metered(self) -> (World, Arc<Meter>) {
         let meter = Arc::new(Meter::default());
         let groups = self.groups.into_inner().unwrap_or_else(PoisonError::into_inner);
