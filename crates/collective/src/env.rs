@@ -112,7 +112,8 @@ impl JoinOptions {
     /// Who shares memory meets where `MSLITE_RENDEZVOUS` says. Without it, the name is derived from the job's identity in
     /// the launcher's variables (`PMIX_NAMESPACE`, `SLURM_JOB_ID`, `MASTER_PORT`, ...), else, under MPI and Slurm,
     /// from the parent process, and else from the number of ranks alone: two such jobs of one user and one size
-    /// cannot start at the same time. `MSLITE_TIMEOUT` sets the timeout, in seconds.
+    /// cannot start at the same time. `MSLITE_TIMEOUT` sets the timeout, in seconds. `MSLITE_TUNING` names a file of
+    /// [`Tunings`], which matter to ranks that share memory.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for values that make no sense, [`Error::Unsupported`] when the launcher says
@@ -155,7 +156,10 @@ fn from_variables(get: &dyn Fn(&str) -> Option<String>) -> Result<Option<JoinOpt
         None => JoinOptions::DEFAULT_TIMEOUT,
     };
     let tunings = match get(TUNING_VARIABLE) {
-        Some(path) => Tunings::read(path.as_ref())?,
+        Some(path) => Tunings::read(path.as_ref()).map_err(|error| {
+            let way_out = "make it with `mslite bench collective --tune FILE`, or unset the variable";
+            Error::InvalidArgument(format!("{TUNING_VARIABLE}: {error}; {way_out}"))
+        })?,
         None => Tunings::default(),
     };
     Ok(Some(JoinOptions { timeout, transport, tunings, ..JoinOptions::new(rank, size, rendezvous) }))

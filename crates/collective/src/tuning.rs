@@ -1,5 +1,7 @@
 //! Sizes at which collectives over shared memory go another way.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -52,6 +54,8 @@ pub(crate) const MAX_CHUNK: usize = sized(256 << 10, 192);
 /// Bytes of the smallest: a line for each of the most ranks.
 const MIN_CHUNK: usize = sized(LINE * MAX_RANKS, LINE);
 const LINE: usize = 64;
+/// Most bytes that are read of a file.
+const MAX_FILE: u64 = 1 << 20;
 
 /// What `mslite bench collective --tune FILE` has measured on a machine: a tuning for each of some numbers of ranks.
 ///
@@ -66,7 +70,9 @@ impl Tunings {
     /// [`Error::Io`], and [`Error::InvalidArgument`] for a file that is none.
     pub fn read(path: &Path) -> Result<Self> {
         let failed = |error| Error::io(format!("cannot read the tunings {}", path.display()), error);
-        let text = std::fs::read_to_string(path).map_err(failed)?;
+        let mut text = String::new();
+        let file = File::open(path).map_err(failed)?;
+        file.take(MAX_FILE).read_to_string(&mut text).map_err(failed)?;
         let invalid =
             |why: String| Error::InvalidArgument(format!("{} has no tunings: {why}", path.display()));
         let value: Value = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
@@ -155,5 +161,14 @@ mod tests {
             assert!(matches!(Tunings::read(&path), Err(Error::InvalidArgument(_))), "{text}");
         }
         assert!(matches!(Tunings::read(folder.path()), Err(Error::Io { .. })));
+        // In whatever order they stand, the later of two counts.
+        let entry = |ranks: usize, direct: usize| {
+            let tuning = Tuning { direct, ..Tuning::untuned(2) };
+            Tunings(vec![(ranks, tuning)]).as_json()["tunings"][0].clone()
+        };
+        let text = json!({ "tunings": [entry(8, 1), entry(2, 2), entry(8, 3)] }).to_string();
+        std::fs::write(&path, text).unwrap();
+        let tunings = Tunings::read(&path).unwrap();
+        assert_eq!([2, 8].map(|ranks| tunings.for_ranks(ranks).direct), [2, 3]);
     }
 }

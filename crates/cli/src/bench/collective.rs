@@ -5,6 +5,7 @@ mod operation;
 mod rank;
 mod report;
 mod row;
+mod tune;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,11 +46,15 @@ fn is_own(implementation: &str) -> bool {
 ///   {"op": "allreduce", "ranks": 2, "bytes": 8, "us": 0.5}
 /// Its command may contain {ranks}, {ops}, {sizes}, {min}, {max}, {dtype}, {reduction}, {batches} and {time}.
 ///
+/// With --tune nothing of this is printed: sizes at which collectives over shared memory go another way are measured for
+/// each number of ranks, and those that save time are noted in a file, which ranks use that find it in MSLITE_TUNING.
+///
 /// Examples:
 ///   mslite bench collective --ranks 2,4 --sizes 8,4K,64K,1M,16M --check
 ///   mslite bench collective --ops all_reduce,all_gather --json
+///   mslite bench collective --ranks 2,4 --tune tuning.json && export MSLITE_TUNING=$PWD/tuning.json
 ///   mslite bench collective --peer 'openmpi=mpirun -n {ranks} ./peer {ops} {sizes}' --svg times.svg
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct CollectiveArgs {
     /// Operations: all_reduce, all_gather, reduce_scatter, broadcast, reduce, gather, scatter, all_to_all, ping_pong,
@@ -109,22 +114,35 @@ pub(crate) struct CollectiveArgs {
     /// What the plot shows by size
     #[arg(long, value_name = "WHAT", default_value = "time", requires = "svg")]
     plot: Quantity,
+    /// Measure which tuning is best here, and write it to this file; entries for other numbers of ranks stay
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ops", "sizes", "min", "max", "factor", "dtype", "reduction",
+        "threads", "registered", "check", "peer", "svg", "plot"])]
+    tune: Option<PathBuf>,
 }
 
 pub(crate) fn collective(args: &CollectiveArgs) -> Result<ExitCode> {
     match JoinOptions::from_env()? {
         Some(options) => measure_job(args, &options),
-        None => measure_all(args),
+        None => measure_here(args),
+    }
+}
+
+/// Measures ranks that this process starts.
+fn measure_here(args: &CollectiveArgs) -> Result<ExitCode> {
+    let ranks = if args.ranks.is_empty() { &[2][..] } else { &args.ranks };
+    match &args.tune {
+        Some(path) => tune::tune(args, ranks, path),
+        None => measure_all(args, ranks),
     }
 }
 
 /// Measures the job that this process is a rank of.
 fn measure_job(args: &CollectiveArgs, options: &JoinOptions) -> Result<ExitCode> {
-    if !args.ranks.is_empty() || args.threads || !args.peer.is_empty() {
+    if !args.ranks.is_empty() || args.threads || !args.peer.is_empty() || args.tune.is_some() {
         return Err(Error::new(
             ErrorKind::InvalidArgument,
             format!(
-                "a launcher has started this as one of {} ranks: --ranks, --threads and --peer have no place",
+                "a launcher has started this as one of {} ranks: --ranks, --threads, --peer and --tune have no place",
                 options.size
             ),
         ));
@@ -140,11 +158,10 @@ fn measure_job(args: &CollectiveArgs, options: &JoinOptions) -> Result<ExitCode>
 }
 
 /// Measures all implementations with all numbers of ranks, in rounds.
-fn measure_all(args: &CollectiveArgs) -> Result<ExitCode> {
+fn measure_all(args: &CollectiveArgs, ranks: &[u16]) -> Result<ExitCode> {
     let own = if args.threads { Implementation::Threads } else { Implementation::Processes };
     let peers = args.peer.iter().cloned().map(Implementation::Peer);
     let mut implementations: Vec<Implementation> = std::iter::once(own).chain(peers).collect();
-    let ranks = if args.ranks.is_empty() { &[2][..] } else { &args.ranks };
     ranks.iter().try_for_each(|&ranks| args.check(usize::from(ranks)))?;
     let mut rows = Vec::new();
     for _ in 0..args.rounds {

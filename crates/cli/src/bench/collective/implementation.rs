@@ -62,7 +62,8 @@ impl Implementation {
     }
 }
 
-fn own_ranks(args: &CollectiveArgs, ranks: usize) -> Result<Command> {
+/// The command that measures one round with so many ranks of ours.
+pub(super) fn own_ranks(args: &CollectiveArgs, ranks: usize) -> Result<Command> {
     let program = own_program()?;
     let mut command = Command::new(&program);
     command.args(["launch", "--unmarked", "--ranks"]).arg(ranks.to_string()).arg("--").arg(&program);
@@ -87,7 +88,7 @@ fn on_threads(cases: &[Case], effort: &Effort, ranks: usize) -> Result<Vec<Row>>
 }
 
 /// Runs a command, and reads the lines of its output that are JSON.
-fn read_rows(command: &mut Command, name: Option<&str>) -> Result<Vec<Row>> {
+pub(super) fn read_rows(command: &mut Command, name: Option<&str>) -> Result<Vec<Row>> {
     let failed =
         |what: String| Error::new(ErrorKind::Internal, format!("{}: {what}", name.unwrap_or(OWN_NAME)));
     let output = command

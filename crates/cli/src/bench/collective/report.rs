@@ -139,7 +139,7 @@ pub(super) fn as_svg(rows: &[Row], quantity: Quantity) -> String {
 }
 
 /// `512`, `64K`, `16M`.
-fn bytes_text(bytes: f64) -> String {
+pub(super) fn bytes_text(bytes: f64) -> String {
     let mut value = bytes;
     let mut unit = 0;
     while value >= 1024.0 && unit < 3 {
