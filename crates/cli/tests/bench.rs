@@ -122,6 +122,83 @@ fn what_makes_no_sense_is_refused() {
     }
 }
 
+#[test]
+fn a_tuning_is_measured_kept_and_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tuning.json");
+    let other = r#"{"ranks":5,"direct":1,"one_shot":2,"chunk":65536,"stream":4}"#;
+    std::fs::write(&path, format!(r#"{{"tunings":[{other}]}}"#)).unwrap();
+    let tune = ["--tune", path.to_str().unwrap(), "--rounds", "1", "--batches", "1", "-n", "2", "--json"];
+    let mut command = mslite();
+    command.args(["bench", "collective", "--time", "1"]).args(tune);
+    let lines = lines(&command.output().unwrap());
+    assert_eq!((lines.len(), &lines[0]["ranks"]), (1, &2.into()));
+
+    let written: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let [mine, there] = &written["tunings"].as_array().unwrap()[..] else { panic!("{written}") };
+    assert_eq!((&mine["ranks"], there), (&2.into(), &serde_json::from_str::<Value>(other).unwrap()));
+    for field in lines[0]["fields"].as_array().unwrap() {
+        let (name, chosen) = (field["field"].as_str().unwrap(), &field["is"]);
+        let measured: Vec<_> = field["us"].as_array().unwrap().iter().map(|score| &score[0]).collect();
+        assert!(measured.contains(&chosen) && &mine[name] == chosen, "{field} {mine}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+
+    let sizes = ["--ops", "all_reduce,all_gather", "--sizes", "64,4K,300K", "-n", "2,5", "--registered"];
+    let mut command = mslite();
+    command.env("MSLITE_TUNING", &path).args(["bench", "collective", "--check", "--json"]).args(QUICK);
+    let lines = self::lines(&command.args(sizes).output().unwrap());
+    assert!(lines.len() == 24 && lines.iter().all(|line| line["wrong"] == 0), "{lines:?}");
+}
+
+#[test]
+fn a_tuning_that_cannot_be_kept_is_refused_before_anything_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let [broken, absent] = ["broken.json", "absent/t.json"].map(|name| folder.path().join(name));
+    std::fs::write(&broken, r#"{"tunings":[{"ranks":2}]}"#).unwrap();
+    let [broken, absent, folder] = [&broken, &absent, folder.path()].map(|path| path.to_str().unwrap());
+    for (arguments, reason) in [
+        (&["--tune", broken][..], "\"direct\" is no number"),
+        (&["--tune", absent], "cannot write"),
+        (&["--tune", folder], "no regular file"),
+        (&["--tune", "/dev/null"], "no regular file"),
+        (&["--tune", "t.json", "-n", "2,1"], "2 or more"),
+        (&["--tune", "t.json", "--threads"], "cannot be used with"),
+        (&["--tune", "t.json", "--sizes", "4"], "cannot be used with"),
+        (&["--tune", "t.json", "--check"], "cannot be used with"),
+        (&["--tune", "t.json", "--peer", "a=b"], "cannot be used with"),
+    ] {
+        // Whoever measured would need longer than a test lasts.
+        let mut command = mslite();
+        let output =
+            command.args(["bench", "collective", "--time", "1000000"]).args(arguments).output().unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{arguments:?}");
+        assert!(errors(&output).contains(reason), "{arguments:?}: {}", errors(&output));
+    }
+    assert_eq!(std::fs::read_to_string(broken).unwrap(), r#"{"tunings":[{"ranks":2}]}"#);
+}
+
+#[test]
+fn every_rank_says_what_is_wrong_with_a_tuning() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken.json");
+    std::fs::write(&broken, "{}").unwrap();
+    let absent = folder.path().join("absent.json");
+    for (path, reason) in [(&broken, "\"tunings\" is no list"), (&absent, "cannot read the tunings")] {
+        for rank in ["0", "1"] {
+            let mut command = mslite();
+            command.env("MSLITE_TUNING", path).env("RANK_ID", rank).env("RANK_SIZE", "2");
+            let output = command.args(["bench", "collective"]).output().unwrap();
+            let said = errors(&output);
+            let name = path.to_str().unwrap();
+            assert!(!output.status.success(), "{said}");
+            for part in ["MSLITE_TUNING", name, reason, "--tune"] {
+                assert!(said.contains(part), "rank {rank}: {part:?} is not in {said}");
+            }
+        }
+    }
+}
+
 /// Little of everything, again.
 const QUICK_MODEL: [&str; 6] = ["--rounds", "2", "--warm-up", "1", "--time", "1"];
 

@@ -17,9 +17,15 @@ use mslite_testkit::{compare, npz};
 /// The command under test.
 pub(crate) fn mslite() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mslite"));
-    for name in
-        ["RANK_ID", "RANK_SIZE", "LOCAL_RANK", "MSLITE_RENDEZVOUS", "MSLITE_TIMEOUT", "MSLITE_TRANSPORT"]
-    {
+    for name in [
+        "RANK_ID",
+        "RANK_SIZE",
+        "LOCAL_RANK",
+        "MSLITE_RENDEZVOUS",
+        "MSLITE_TIMEOUT",
+        "MSLITE_TRANSPORT",
+        "MSLITE_TUNING",
+    ] {
         command.env_remove(name);
     }
     command

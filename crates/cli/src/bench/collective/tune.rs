@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Write};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -17,7 +18,7 @@ use super::rank::Placement;
 use super::report::bytes_text;
 use super::row::Row;
 use super::{CollectiveArgs, add};
-use crate::output::{print, print_styled, write};
+use crate::output::{print, print_styled, visible, write};
 use crate::table::{Column, HEADING, Table};
 
 /// How much less time another value must take to take the place of the present one.
@@ -218,21 +219,18 @@ impl Field {
         tuning: Tuning,
         probes: &[usize],
     ) -> Result<Times> {
-        let mut times = Times {
-            placement: self.placement,
-            rows: vec![Vec::new(); probes.len()],
-            probes: probes.to_vec(),
-        };
-        for round in 0..args.rounds as usize {
+        let mut rows: Vec<_> = probes.iter().map(|&probe| (probe, Vec::new())).collect();
+        for round in 0..args.rounds {
             progress(&format!("{ranks} ranks: {}, round {} of {}", self.name, round + 1, args.rounds));
-            for turn in 0..probes.len() {
-                let probe = (round + turn) % probes.len();
-                let measured = measure(args, ranks, self.with(tuning, probes[probe]))?;
-                add(&mut times.rows[probe], measured);
+            for (probe, rows) in &mut rows {
+                let measured = measure(args, ranks, self.with(tuning, *probe));
+                add(rows, measured.inspect_err(|_| progress(""))?);
             }
+            // Nobody always runs after the same one.
+            rows.rotate_left(1);
         }
         progress("");
-        Ok(times)
+        Ok(Times { placement: self.placement, rows })
     }
 }
 
@@ -245,21 +243,15 @@ fn measure(args: &CollectiveArgs, ranks: usize, tuning: Tuning) -> Result<Vec<Ro
     })?;
     let mut command = own_ranks(args, ranks)?;
     command.env(TRANSPORT_VARIABLE, TransportKind::SharedMemory.name());
-    command.env(TUNING_VARIABLE, &file.path);
+    command.env(TUNING_VARIABLE, format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
     read_rows(&mut command, None)
 }
 
-/// A file in memory that other processes open while this one keeps it, so that nothing stays however it ends.
-struct Nameless {
-    path: String,
-    _file: File,
-}
-
-fn nameless(bytes: &[u8]) -> std::io::Result<Nameless> {
+/// A file in memory that other processes open while this one has it, so that nothing stays however it ends.
+fn nameless(bytes: &[u8]) -> std::io::Result<File> {
     let mut file = File::from(memfd_create("mslite-tuning", MemfdFlags::CLOEXEC)?);
     file.write_all(bytes)?;
-    let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&file));
-    Ok(Nameless { path, _file: file })
+    Ok(file)
 }
 
 /// Shows on a terminal what is under way; the next text replaces it.
@@ -272,9 +264,8 @@ fn progress(text: &str) {
 /// What was measured for values of a field.
 struct Times {
     placement: Placement,
-    probes: Vec<usize>,
     /// By value.
-    rows: Vec<Vec<Row>>,
+    rows: Vec<(usize, Vec<Row>)>,
 }
 
 impl Times {
@@ -283,8 +274,8 @@ impl Times {
             (row.operation, row.bytes) == (case.operation, case.bytes())
                 && row.implementation == self.placement.name()
         };
-        let rows = self.probes.iter().zip(&self.rows).find(|(value, _)| **value == probe);
-        let row = rows.and_then(|(_, rows)| rows.iter().find(is_it));
+        let row =
+            self.rows.iter().filter(|(value, _)| *value == probe).flat_map(|(_, rows)| rows).find(is_it);
         row.map(Row::time).ok_or_else(|| {
             let what = format!("{} of {} bytes was not measured", case.operation, case.bytes());
             Error::new(ErrorKind::Internal, what)
@@ -334,10 +325,7 @@ fn as_text(ranks: u16, path: &Path, choices: &[(&str, Choice)]) -> String {
         heading: &["field", "was", "is", "gain"],
         rows: choices.iter().map(row).collect(),
     };
-    let title = format!(
-        "{HEADING}{ranks} ranks{HEADING:#}, in {}\n",
-        crate::output::visible(&path.display().to_string())
-    );
+    let title = format!("{HEADING}{ranks} ranks{HEADING:#}, in {}\n", visible(&path.display().to_string()));
     title + &table.lines(None, |_| Style::new())
 }
 
@@ -403,7 +391,8 @@ mod tests {
             for &candidate in field.candidates {
                 let values = field.with(tuning, candidate).values();
                 assert_eq!(values[field.place()], candidate, "{}", field.name);
-                assert_eq!(values.iter().zip(tuning.values()).filter(|(a, b)| **a != *b).count() <= 1, true);
+                let changed = values.iter().zip(tuning.values()).filter(|(a, b)| **a != *b);
+                assert!(changed.count() <= 1, "{}", field.name);
             }
         }
     }
