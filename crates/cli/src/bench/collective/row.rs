@@ -89,6 +89,11 @@ impl Row {
         self.typical().max
     }
 
+    /// Microseconds until the last rank is through, in the best batch: what else the machine does only ever adds.
+    pub(super) fn least(&self) -> f64 {
+        self.samples.iter().map(|sample| sample.max).fold(f64::MAX, f64::min)
+    }
+
     /// Algorithm and bus bandwidth, in GB/s.
     pub(super) fn bandwidths(&self) -> (f64, f64) {
         let algorithm = self.bytes as f64 / (self.time() * 1e3).max(f64::MIN_POSITIVE);
@@ -173,6 +178,7 @@ mod tests {
     #[test]
     fn the_figure_is_the_median_of_the_slowest_rank() {
         let row = row(Operation::AllReduce, 4, &[900.0, 100.0, 1000.0]);
+        assert_eq!(row.least(), 100.0);
         assert_eq!(row.typical(), Sample { min: 450.0, avg: 675.0, median: 675.0, max: 900.0 });
         // 1 MB in 900 us; each rank must send and receive three quarters of it twice.
         let (algorithm, bus) = row.bandwidths();
