@@ -126,7 +126,7 @@ fn what_makes_no_sense_is_refused() {
 fn a_tuning_is_measured_kept_and_used() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tuning.json");
-    let other = r#"{"ranks":5,"direct":1,"one_shot":2,"chunk":65536,"stream":4}"#;
+    let other = r#"{"ranks":5,"direct":100,"one_shot":2,"chunk":65536,"stream":4}"#;
     std::fs::write(&path, format!(r#"{{"tunings":[{other}]}}"#)).unwrap();
     let tune = ["--tune", path.to_str().unwrap(), "--rounds", "1", "--batches", "1", "-n", "2", "--json"];
     let mut command = mslite();
