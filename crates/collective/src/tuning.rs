@@ -29,12 +29,12 @@ impl Tuning {
     /// Names of the fields in files, in the order of [`Tuning::values`].
     pub const NAMES: [&str; 4] = ["direct", "one_shot", "chunk", "stream"];
 
-    /// What is used unless somebody has measured, for so many ranks: larger chunks where they outnumber the cores,
-    /// as each look at the others means a change of the process.
+    /// What is used unless somebody has measured, for so many ranks: where they outnumber the cores, each look at the
+    /// others means a change of the process, so that larger blocks are copied to have one look less.
     pub fn untuned(ranks: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let chunk = if ranks > cores { MAX_CHUNK } else { sized(64 << 10, MAX_CHUNK) };
-        Tuning { direct: 512, one_shot: sized(8 << 10, 64), chunk, stream: 16 << 20 }
+        let direct = if ranks > cores { 4 << 10 } else { 512 };
+        Tuning { direct, one_shot: sized(8 << 10, 64), chunk: MAX_CHUNK, stream: 16 << 20 }
     }
 
     /// The fields.

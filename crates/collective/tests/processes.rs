@@ -85,7 +85,7 @@ fn register(world: &World) -> Result<(), Error> {
     let (group, rank, n) = (world.everybody(), world.rank(), world.size());
     let mut memory = [(); 2].map(|()| group.allocate(1 << 21).unwrap().unwrap());
     for kind in kinds(n).into_iter().filter(|kind| kind.tag().is_none()) {
-        for (dtype, count) in [(DType::F32, 200), (DType::F32, 5_003), (DType::BF16, 40_001)] {
+        for (dtype, count) in [(DType::F32, 200), (DType::F32, 5_003), (DType::BF16, 150_001)] {
             for (sends, receives, starts) in
                 [(!0, !0, 0), (!0, 0, 0), (1, 2, 0), (0, 0, 0), (!0, !0, 1), (5, 5, 2)]
             {

@@ -31,7 +31,7 @@ impl Patience {
     /// working.
     pub(crate) fn new(size: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let [spins, yields] = if size > cores { [20, 10] } else { [250, 8] };
+        let [spins, yields] = if size > cores { [2, 10] } else { [250, 8] };
         Patience { spins: sync::patience(spins), yields: sync::patience(yields) }
     }
 }
