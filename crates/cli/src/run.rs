@@ -99,11 +99,11 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode> {
             let rank = context.rank_id()?;
             let alone = context.group_size()? == 1;
             let marked = std::env::var_os(MARKED_VARIABLE).is_some() || alone;
-            if !alone {
-                let print = move |line: &str| say(&mark(line, rank, marked));
-                cancel_on_signals(&context.cancellation, rank, print)?;
-            }
+            let print = move |line: &str| say(&mark(line, rank, marked));
+            let cancel = || cancel_on_signals(&context.cancellation, rank, print);
+            let work = (!alone).then(cancel).transpose()?;
             let result = run_rank(args, rank, &context);
+            drop(work);
             finish(&[(rank, result)], marked)
         }
     }

@@ -3,13 +3,14 @@
 use std::error::Error as _;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mslite::{Cancellation, Error, ErrorKind, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use signal_hook::low_level::signal_name;
+use signal_hook::low_level::{exit, signal_name};
 
 const ENDING: [i32; 2] = [SIGINT, SIGTERM];
 
@@ -17,31 +18,65 @@ const ENDING: [i32; 2] = [SIGINT, SIGTERM];
 /// second.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// What a rank does. When this is dropped, the work is over: from then on nobody but the caller says how it has ended.
+#[derive(Debug, Default)]
+#[must_use = "signals cancel the work until this is dropped"]
+pub(crate) struct Work {
+    is_over: Arc<Mutex<bool>>,
+}
+
+impl Drop for Work {
+    /// Waits for ever where the process is being ended already.
+    fn drop(&mut self) {
+        *lock(&self.is_over) = true;
+    }
+}
+
+fn lock(is_over: &Mutex<bool>) -> MutexGuard<'_, bool> {
+    is_over.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Ends the job of this rank when such a signal comes. The others are told at once, whatever this rank does; if it computes,
-/// instead of waiting for them, `print` gets an error for it, and the process ends.
+/// instead of waiting for them, `print` gets an error for it, and the process ends. Once the work is over, signals end the
+/// process at once.
 pub(crate) fn cancel_on_signals(
     cancellation: &Cancellation,
     rank: usize,
     print: impl Fn(&str) + Send + 'static,
-) -> Result<()> {
+) -> Result<Work> {
     let refused = |error| Error::new(ErrorKind::Internal, "cannot receive signals").caused_by(error);
     let mut signals = Signals::new(ENDING).map_err(refused)?;
     let cancellation = cancellation.clone();
-    let work = move || {
+    let work = Work::default();
+    let is_over = Arc::clone(&work.is_over);
+    let obey = move || {
         let Some(signal) = signals.forever().next() else { return };
-        let name = signal_name(signal).unwrap_or("a signal");
-        cancellation.cancel(name);
-        let since = Instant::now();
-        // Who asks twice does not want to wait.
-        while since.elapsed() < GRACE && signals.pending().next().is_none() {
-            thread::sleep(Duration::from_millis(10));
+        if !*lock(&is_over) {
+            let name = signal_name(signal).unwrap_or("a signal");
+            cancellation.cancel(name);
+            wait_for_end(&is_over, &mut signals);
+            let is_over = lock(&is_over);
+            if !*is_over {
+                let kind = ErrorKind::Cancelled;
+                print(&format!("error: {kind}: cancelled by {name} at rank {rank} while it computed"));
+                std::process::exit(128 + signal);
+            }
+            drop(is_over);
+            // What is left to do, as MPI's end, may take its time. Who asks twice does not want to wait for it.
+            let _ = signals.forever().next();
         }
-        let kind = ErrorKind::Cancelled;
-        print(&format!("error: {kind}: cancelled by {name} at rank {rank} while it computed"));
-        std::process::exit(128 + signal);
+        exit(128 + signal);
     };
-    thread::Builder::new().name("signals".to_owned()).spawn(work).map_err(refused)?;
-    Ok(())
+    thread::Builder::new().name("signals".to_owned()).spawn(obey).map_err(refused)?;
+    Ok(work)
+}
+
+/// Waits until the work is over, for a while. Who asks twice does not want to wait.
+fn wait_for_end(is_over: &Mutex<bool>, signals: &mut Signals) {
+    let since = Instant::now();
+    while !*lock(is_over) && since.elapsed() < GRACE && signals.pending().next().is_none() {
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Writes a line for people, unless nobody reads it any more.
@@ -51,13 +86,8 @@ pub(crate) fn say(line: &str) {
 
 /// The exit code for an error.
 pub(crate) fn code_of(error: &Error) -> ExitCode {
-    let signal = signal_of(error).and_then(|signal| u8::try_from(128 + signal).ok());
-    signal.map_or(ExitCode::FAILURE, ExitCode::from)
-}
-
-/// The signal that has ended the job, if that is the error.
-fn signal_of(error: &Error) -> Option<i32> {
-    let cause = error.source()?.downcast_ref()?;
-    let mslite_collective::Error::Cancelled { by, .. } = cause else { return None };
-    ENDING.into_iter().find(|&signal| signal_name(signal) == Some(by))
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<mslite_collective::Error>());
+    let signal = cause.and_then(mslite_collective::Error::signal);
+    let code = signal.and_then(|signal| u8::try_from(128 + signal).ok());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -127,6 +127,33 @@ fn a_signal_to_a_rank_under_mpirun_ends_all() {
 }
 
 #[test]
+fn a_signal_to_a_rank_whose_peer_never_leaves_ends_all() {
+    let Some(mpirun) = cfg!(feature = "mpi").then(fitting).flatten() else {
+        println!("skipped: no MPI");
+        return;
+    };
+    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+        let mut command = under(&mpirun, 2, &["run".into(), example()]);
+        command.args(["--transport", "mpi", "--repeat", "100000000"]);
+        let job = Job::start(command);
+        [0, 1].into_iter().for_each(|rank| job.until_joined(rank));
+        // The other one waits for it, until it is told to end, and MPI's end does so, too.
+        kill_process(job.rank(0), Signal::STOP).unwrap();
+        kill_process(job.rank(1), signal).unwrap();
+        job.until_gone();
+        let (status, lines, _) = job.end();
+        // Open MPI's launcher may crash when it ends while ranks do.
+        match status.code() {
+            Some(code) => assert_eq!(code, 128 + signal.as_raw(), "{lines:#?}"),
+            None => println!("{} has ended with {status}", mpirun.program),
+        }
+        let own: Vec<_> = lines.iter().filter(|line| line.contains("[rank 1] ")).collect();
+        let named = format!("cancelled by {name} at rank 1 during ");
+        assert!(own.len() == 1 && own[0].contains(&named), "{lines:#?}");
+    }
+}
+
+#[test]
 fn without_mpi_it_says_what_to_build() {
     if cfg!(feature = "mpi") {
         return;

@@ -87,7 +87,8 @@ pub(crate) fn cancelled(rank: usize, by: &str, operation: String) -> Error {
     Error::Cancelled { rank, by: by.to_owned(), operation }
 }
 
-fn name_of(signal: i32) -> String {
+/// A signal as those name it who are told of it.
+pub(crate) fn name_of(signal: i32) -> String {
     signal_hook::low_level::signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
 }
 
@@ -121,5 +122,15 @@ mod tests {
         second.signal(2);
         second.cancel("the user");
         assert_eq!(second.clone().by(), Some("SIGTERM"));
+    }
+
+    #[test]
+    fn errors_know_the_signal() {
+        for (by, signal) in
+            [("SIGTERM", Some(15)), ("SIGINT", Some(2)), ("signal 40", Some(40)), ("the user", None)]
+        {
+            assert_eq!(cancelled(1, by, String::new()).signal(), signal);
+        }
+        assert_eq!(Error::Aborted { reason: "SIGTERM".to_owned() }.signal(), None);
     }
 }

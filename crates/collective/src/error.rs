@@ -1,5 +1,10 @@
 use std::time::Duration;
 
+use crate::cancellation::name_of;
+
+/// The largest number of a signal.
+const LAST_SIGNAL: i32 = 64;
+
 /// What can go wrong between ranks. Ranks are world ranks.
 ///
 /// After [`InvalidArgument`](Error::InvalidArgument) and [`Unsupported`](Error::Unsupported) nothing was
@@ -105,6 +110,12 @@ impl Error {
             Error::Mismatch { ranks, .. } => ranks.to_vec(),
             _ => Vec::new(),
         }
+    }
+
+    /// The signal that has cancelled the job, if that is the error.
+    pub fn signal(&self) -> Option<i32> {
+        let Error::Cancelled { by, .. } = self else { return None };
+        (1..=LAST_SIGNAL).find(|&signal| name_of(signal) == *by)
     }
 }
 

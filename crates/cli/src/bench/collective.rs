@@ -148,12 +148,12 @@ fn measure_job(args: &CollectiveArgs, options: &JoinOptions) -> Result<ExitCode>
         ));
     }
     args.check(options.size)?;
-    if options.size > 1 {
-        cancel_on_signals(&options.cancellation, options.rank, say)?;
-    }
+    let cancel = || cancel_on_signals(&options.cancellation, options.rank, say);
+    let work = (options.size > 1).then(cancel).transpose()?;
     let world = World::join(options)?;
     let measured = rank::measure(&world, &args.cases(options.size), &args.effort(args.rounds as usize));
     let rows = measured.inspect_err(|error| world.abort(error.message()))?;
+    drop(work);
     if options.rank == 0 { finish(args, &rows) } else { Ok(exit_code(&rows)) }
 }
 

@@ -92,10 +92,10 @@ fn measure_job(args: &ModelArgs, options: &JoinOptions) -> Result<ExitCode> {
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
     let setup = Setup { ranks: u16::try_from(options.size).ok(), ..args.complete(setup) };
-    if options.size > 1 {
-        cancel_on_signals(&options.cancellation, options.rank, say)?;
-    }
+    let cancel = || cancel_on_signals(&options.cancellation, options.rank, say);
+    let work = (options.size > 1).then(cancel).transpose()?;
     let rows = rank::measure(args, &setup, options)?;
+    drop(work);
     if options.rank == 0 { finish(args, &rows) } else { Ok(ExitCode::SUCCESS) }
 }
 

@@ -73,9 +73,7 @@ impl Job {
         let launched = format!("-{}-", self.pid().as_raw_nonzero());
         let left = shared_memory(&launched);
         assert!(left.is_empty(), "left in shared memory: {left:?}");
-        let alive: Vec<Pid> = processes()
-            .filter(|&pid| variables(pid).contains(&format!("MSLITE_TEST={}", self.name)))
-            .collect();
+        let alive = self.alive();
         assert!(alive.is_empty(), "left running: {alive:?}");
         let lines = self.text("err").lines().map(str::to_owned).collect();
         (status, lines, took)
@@ -95,6 +93,21 @@ impl Job {
     pub(crate) fn until_running(&self, rank: usize) {
         self.rank(rank);
         std::thread::sleep(Duration::from_millis(700));
+    }
+
+    /// Waits until nothing of the job is running: MPICH's launcher does not wait for ranks that it has killed.
+    pub(crate) fn until_gone(&self) {
+        let start = Instant::now();
+        while !self.alive().is_empty() {
+            assert!(start.elapsed() < HANG, "it hangs; so far: {}", self.text("err"));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The processes of this job.
+    fn alive(&self) -> Vec<Pid> {
+        let name = format!("MSLITE_TEST={}", self.name);
+        processes().filter(|&pid| variables(pid).contains(&name)).collect()
     }
 
     fn text(&self, name: &str) -> String {

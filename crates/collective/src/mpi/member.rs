@@ -290,9 +290,10 @@ impl Member {
         }
     }
 
-    /// Whether the world has failed, or a part of it.
-    pub(super) fn has_failed(&self) -> bool {
-        !self.hearing().failures.is_empty()
+    /// Why the world has failed, or else a part of it.
+    pub(super) fn failure(&self) -> Option<Error> {
+        let hearing = self.hearing();
+        hearing.failure(WORLD).or(hearing.failures.first()).map(|failure| failure.error.clone())
     }
 
     /// Whether all ranks leave in time.
@@ -337,7 +338,7 @@ impl Deref for Presence {
 impl Drop for Presence {
     fn drop(&mut self) {
         self.leave();
-        if !self.has_failed() {
+        if self.failure().is_none() {
             process::forget(&self.0);
         }
     }

@@ -36,7 +36,7 @@ impl Mpi {
     /// Joins the first `size` processes that MPI's launcher has started, as which this one is `rank`, and waits until all
     /// have come.
     pub(crate) fn join(options: &JoinOptions) -> Result<Self> {
-        let member = join::join(options).inspect_err(|_| process::note_failure())?;
+        let member = join::join(options).inspect_err(process::note_failure)?;
         let member = Arc::new(Presence::new(member));
         let ranks = (0..member.size).collect();
         let everybody = Group { name: GroupName::world(), ranks, rank: member.rank };

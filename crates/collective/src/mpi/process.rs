@@ -1,6 +1,5 @@
 //! MPI's life in this process: it starts with the first world that needs it, and ends when the process does.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,8 +20,8 @@ static PROCESS: OnceLock<Result<Process>> = OnceLock::new();
 /// The members of worlds that this process is in, or that have failed: they matter when it ends.
 static MEMBERS: Mutex<Vec<Arc<Member>>> = Mutex::new(Vec::new());
 
-/// Whether a world has not come about.
-static HAS_FAILED: AtomicBool = AtomicBool::new(false);
+/// Why a world has not come about, if so.
+static FAILURE: OnceLock<Error> = OnceLock::new();
 
 /// What is known about MPI in this process.
 #[derive(Debug)]
@@ -50,8 +49,8 @@ pub(super) fn process(options: &JoinOptions) -> Result<&'static Process> {
 }
 
 /// Takes note that a world has not come about: the others may still wait for it, or for MPI's end.
-pub(super) fn note_failure() {
-    HAS_FAILED.store(true, Ordering::Relaxed);
+pub(super) fn note_failure(error: &Error) {
+    FAILURE.get_or_init(|| error.clone());
 }
 
 /// Takes note of a member, for the end of the process.
@@ -121,10 +120,13 @@ extern "C" fn end() {
     let Some(Ok(Process { keeper: Some(keeper), .. })) = PROCESS.get() else { return };
     let members = std::mem::take(&mut *MEMBERS.lock().unwrap_or_else(PoisonError::into_inner));
     members.iter().for_each(|member| member.leave());
-    let has_failed = HAS_FAILED.load(Ordering::Relaxed) || members.iter().any(|member| member.has_failed());
+    let mut failures: Vec<Error> = members.iter().filter_map(|member| member.failure()).collect();
+    failures.extend(FAILURE.get().cloned());
+    let has_failed = !failures.is_empty();
     let all_ended = !has_failed || members.iter().all(|member| member.wait_until_all_left(LAST_WORDS));
     if !all_ended || !keeper.finalize(has_failed.then_some(LAST_WORDS)) {
-        library::abort(1);
+        let signal = failures.iter().find_map(Error::signal);
+        library::abort(signal.map_or(1, |signal| 128 + signal));
     }
 }
 
