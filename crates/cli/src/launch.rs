@@ -1,9 +1,15 @@
 use std::ffi::OsString;
+use std::io::{Read, Seek};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
-use mslite::Result;
+use mslite::{Error, ErrorKind, Result};
 use mslite_collective::launch::{LaunchOptions, run};
+
+use crate::output::nameless;
+use crate::run::own_program;
+use crate::signals::{RanksFailed, catching};
 
 /// Tells a rank that whoever started it marks its lines already.
 pub(crate) const MARKED_VARIABLE: &str = "MSLITE_LINES_MARKED";
@@ -50,4 +56,29 @@ pub(crate) fn start(
     }
     let code = run(&options)?;
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
+/// Starts ranks of this program, waits for them, and gives what they print; `what` names what they do, should they fail.
+pub(crate) fn output_of_ranks(
+    ranks: usize,
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: Vec<(OsString, OsString)>,
+    what: &str,
+) -> Result<Vec<u8>> {
+    let failed =
+        |error| Error::new(ErrorKind::Internal, format!("{what}: cannot keep its output")).caused_by(error);
+    let printed = Arc::new(nameless(&[]).map_err(failed)?);
+    let command = std::iter::once(own_program()?.into_os_string()).chain(arguments);
+    let mut options = LaunchOptions::new(ranks, command);
+    options.mark_lines = false;
+    options.environment = environment;
+    options.stdout = Some(Arc::clone(&printed));
+    match catching(|| run(&options))? {
+        0 => {
+            let (mut printed, mut bytes) = (&*printed, Vec::new());
+            printed.rewind().and_then(|()| printed.read_to_end(&mut bytes)).map_err(failed)?;
+            Ok(bytes)
+        }
+        code => Err(RanksFailed::error(code, what)),
+    }
 }

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use mslite::{Error, ErrorKind, Result};
+use rustix::fs::{MemfdFlags, memfd_create};
 
 /// Prints text as it is.
 pub(crate) fn print(text: &str) -> Result<()> {
@@ -55,6 +56,13 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// A file in memory that other processes open while this one has it, so that nothing stays however it ends.
+pub(crate) fn nameless(bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create("mslite", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    Ok(file)
 }
 
 /// `512 B`, `1.5 KiB`, `12.0 MiB`.

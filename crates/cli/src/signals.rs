@@ -1,14 +1,17 @@
 //! Ranks that are told to end, by a person or by whoever has started them.
 
 use std::error::Error as _;
+use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mslite::{Cancellation, Error, ErrorKind, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_default;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::{exit, signal_name};
 
@@ -84,10 +87,47 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// Does what catches signals that end this process. Otherwise, before and after, they end it at once.
+pub(crate) fn catching<T>(run: impl FnOnce() -> T) -> T {
+    static ENDS: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
+        let ends = Arc::new(AtomicBool::new(true));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            // Only of signals that nobody may catch this fails.
+            let _ = register_conditional_default(signal, Arc::clone(&ends));
+        }
+        ends
+    });
+    ENDS.store(false, Ordering::Relaxed);
+    let result = run();
+    ENDS.store(true, Ordering::Relaxed);
+    result
+}
+
+/// That ranks have failed, which have said why.
+#[derive(Debug)]
+pub(crate) struct RanksFailed(i32);
+
+impl RanksFailed {
+    /// The error for ranks that have ended with this code.
+    pub(crate) fn error(code: i32, what: impl fmt::Display) -> Error {
+        let kind = if ENDING.contains(&(code - 128)) { ErrorKind::Cancelled } else { ErrorKind::Internal };
+        Error::new(kind, what.to_string()).caused_by(RanksFailed(code))
+    }
+}
+
+impl fmt::Display for RanksFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "its ranks have ended with code {}", self.0)
+    }
+}
+
+impl std::error::Error for RanksFailed {}
+
 /// The exit code for an error.
 pub(crate) fn code_of(error: &Error) -> ExitCode {
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<mslite_collective::Error>());
-    let signal = cause.and_then(mslite_collective::Error::signal);
-    let code = signal.and_then(|signal| u8::try_from(128 + signal).ok());
-    code.map_or(ExitCode::FAILURE, ExitCode::from)
+    let code = error.source().and_then(|cause| match cause.downcast_ref() {
+        Some(RanksFailed(code)) => Some(*code),
+        None => cause.downcast_ref::<mslite_collective::Error>()?.signal().map(|signal| 128 + signal),
+    });
+    code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -8,7 +8,9 @@ use std::process::Output;
 use mslite_mindir::{
     Attributes, DataType, ModelBuilder, Primitive, PrimitiveKind, SaveOptions, TensorType, Type,
 };
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
+use support::job::Job;
 use support::{errors, mslite};
 
 /// Little of everything: tests look at what is measured, not at how long it takes.
@@ -195,6 +197,23 @@ fn every_rank_says_what_is_wrong_with_a_tuning() {
             for part in ["MSLITE_TUNING", name, reason, "--tune"] {
                 assert!(said.contains(part), "rank {rank}: {part:?} is not in {said}");
             }
+        }
+    }
+}
+
+#[test]
+fn a_signal_ends_the_ranks_too() {
+    let (slices, endless) = (example("rank{rank}.mindir"), ["--rounds", "1000", "--time", "1000000"]);
+    for what in [&["collective"][..], &["model", &slices]] {
+        for signal in [Signal::TERM, Signal::INT] {
+            let mut command = mslite();
+            command.arg("bench").args(what).args(endless).args(["--ranks", "2"]);
+            let job = Job::start(command);
+            [0, 1].into_iter().for_each(|rank| drop(job.rank(rank)));
+            kill_process(job.pid(), signal).unwrap();
+            let (status, lines, _) = job.end();
+            assert_eq!(status.code(), Some(128 + signal.as_raw()), "{lines:#?}");
+            assert!(lines.last().is_some_and(|line| line.starts_with("error: Cancelled: ")), "{lines:#?}");
         }
     }
 }

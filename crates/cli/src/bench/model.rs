@@ -6,7 +6,7 @@ mod report;
 mod setup;
 
 use std::ffi::OsString;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use clap::Args;
 use mslite::{Error, ErrorKind, Result};
@@ -15,8 +15,9 @@ use mslite_collective::JoinOptions;
 use self::measure::{Measure, Row};
 use self::setup::{Setup, Shapes};
 use crate::fill::Fill;
+use crate::launch::output_of_ranks;
 use crate::output::{print, print_styled};
-use crate::run::{MAX_RANKS, own_program, parse_key};
+use crate::run::{MAX_RANKS, parse_key};
 use crate::signals::{cancel_on_signals, say};
 
 /// Measures models: calls in a second, latency, share of the time in collectives.
@@ -123,19 +124,13 @@ fn measure_all(args: &ModelArgs) -> Result<ExitCode> {
 
 /// One round on ranks that this starts.
 fn in_processes(args: &ModelArgs, setup: &Setup) -> Result<Vec<Row>> {
-    let program = own_program()?;
-    let mut command = Command::new(&program);
-    let ranks = setup.ranks.unwrap_or(1).to_string();
-    command.args(["launch", "--unmarked", "--ranks", &ranks, "--"]).arg(&program);
-    command.args(["bench", "model", "--json", "--rounds", "1"]).args(args.of_a_rank());
-    command.arg("--").arg(setup.to_string());
-    let failed = |what: String| Error::new(ErrorKind::Internal, format!("{setup}: {what}"));
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-    let output = output.map_err(|error| failed("it does not start".to_owned()).caused_by(error))?;
-    if !output.status.success() {
-        return Err(failed(format!("it has ended with {}", output.status)));
-    }
-    let rounds = Measure::read(&output.stdout)
+    let name = setup.to_string();
+    let arguments = ["bench", "model", "--json", "--rounds", "1"].map(OsString::from);
+    let model = ["--".into(), OsString::from(&name)];
+    let arguments = arguments.into_iter().chain(args.of_a_rank()).chain(model);
+    let output = output_of_ranks(setup.ranks.unwrap_or(1).into(), arguments, Vec::new(), &name)?;
+    let failed = |what: String| Error::new(ErrorKind::Internal, format!("{name}: {what}"));
+    let rounds = Measure::read(&output)
         .map_err(|error| failed("it says what is no measure".to_owned()).caused_by(error))?;
     if rounds.len() != args.shapes().len() {
         return Err(failed(format!("it has measured {} of {} shapes", rounds.len(), args.shapes().len())));

@@ -5,10 +5,12 @@ mod lines;
 mod signals;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -35,6 +37,8 @@ pub struct LaunchOptions {
     pub environment: Vec<(OsString, OsString)>,
     /// Whether each line that a rank prints is preceded by `[rank N] `; otherwise ranks print directly.
     pub mark_lines: bool,
+    /// A file to which ranks print directly what else goes to standard output.
+    pub stdout: Option<Arc<File>>,
     /// After a rank has failed: how long the others have to notice and end by themselves.
     pub linger: Duration,
     /// After ranks were told to end: how long until they are killed.
@@ -49,6 +53,7 @@ impl LaunchOptions {
             command: command.into_iter().map(Into::into).collect(),
             environment: Vec::new(),
             mark_lines: true,
+            stdout: None,
             linger: Duration::from_secs(2),
             grace: Duration::from_secs(2),
         }
@@ -251,6 +256,7 @@ impl Rank {
         let program = &options.command[0];
         let failed = |e: std::io::Error| Error::io(format!("cannot start {}", program.display()), e);
         let output = || if options.mark_lines { Stdio::piped() } else { Stdio::inherit() };
+        let file = options.stdout.as_ref().map(|file| file.try_clone()).transpose().map_err(failed)?;
         let mut command = Command::new(program);
         command
             .args(&options.command[1..])
@@ -260,7 +266,7 @@ impl Rank {
             .env("LOCAL_RANK", rank.to_string())
             .env(RENDEZVOUS_VARIABLE, rendezvous.path())
             .stdin(Stdio::null())
-            .stdout(output())
+            .stdout(file.map_or_else(output, Stdio::from))
             .stderr(output())
             .process_group(0);
         child::die_with_parent(&mut command);

@@ -12,7 +12,7 @@ use super::operation::Case;
 use super::rank::{Effort, measure};
 use super::row::Row;
 use super::{CollectiveArgs, OWN_NAME, is_own};
-use crate::run::own_program;
+use crate::launch::output_of_ranks;
 
 /// What runs the operations.
 #[derive(Debug, Clone)]
@@ -46,12 +46,12 @@ impl Implementation {
     /// Measures one round of all cases with so many ranks.
     pub(super) fn round(&self, args: &CollectiveArgs, ranks: usize) -> Result<Vec<Row>> {
         match self {
-            Implementation::Processes => read_rows(&mut own_ranks(args, ranks)?, None),
+            Implementation::Processes => on_processes(args, ranks, Vec::new()),
             Implementation::Threads => on_threads(&args.cases(ranks), &args.effort(1), ranks),
             Implementation::Peer(peer) => {
                 let mut command = Command::new("sh");
                 command.arg("-c").arg(args.fill_in(&peer.command, ranks));
-                read_rows(&mut command, Some(&peer.name))
+                of_peer(&mut command, &peer.name)
             }
         }
     }
@@ -62,13 +62,15 @@ impl Implementation {
     }
 }
 
-/// The command that measures one round with so many ranks of ours.
-pub(super) fn own_ranks(args: &CollectiveArgs, ranks: usize) -> Result<Command> {
-    let program = own_program()?;
-    let mut command = Command::new(&program);
-    command.args(["launch", "--unmarked", "--ranks"]).arg(ranks.to_string()).arg("--").arg(&program);
-    command.args(["bench", "collective", "--json", "--rounds", "1"]).args(args.of_a_rank());
-    Ok(command)
+/// Measures one round with so many ranks of ours, which find these variables in their environment.
+pub(super) fn on_processes(
+    args: &CollectiveArgs,
+    ranks: usize,
+    variables: Vec<(OsString, OsString)>,
+) -> Result<Vec<Row>> {
+    let arguments = ["bench", "collective", "--json", "--rounds", "1"].map(OsString::from);
+    let arguments = arguments.into_iter().chain(args.of_a_rank());
+    read_rows(&output_of_ranks(ranks, arguments, variables, OWN_NAME)?, None)
 }
 
 fn on_threads(cases: &[Case], effort: &Effort, ranks: usize) -> Result<Vec<Row>> {
@@ -87,10 +89,9 @@ fn on_threads(cases: &[Case], effort: &Effort, ranks: usize) -> Result<Vec<Row>>
     })
 }
 
-/// Runs a command, and reads the lines of its output that are JSON.
-pub(super) fn read_rows(command: &mut Command, name: Option<&str>) -> Result<Vec<Row>> {
-    let failed =
-        |what: String| Error::new(ErrorKind::Internal, format!("{}: {what}", name.unwrap_or(OWN_NAME)));
+/// Runs the command of a peer.
+fn of_peer(command: &mut Command, name: &str) -> Result<Vec<Row>> {
+    let failed = |what: String| Error::new(ErrorKind::Internal, format!("{name}: {what}"));
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -99,7 +100,12 @@ pub(super) fn read_rows(command: &mut Command, name: Option<&str>) -> Result<Vec
     if !output.status.success() {
         return Err(failed(format!("its command has ended with {}", output.status)));
     }
-    let text = String::from_utf8_lossy(&output.stdout);
+    read_rows(&output.stdout, Some(name))
+}
+
+/// Reads those lines of an output that are JSON; a name where a peer has printed it.
+fn read_rows(output: &[u8], name: Option<&str>) -> Result<Vec<Row>> {
+    let text = String::from_utf8_lossy(output);
     let lines = text.lines().filter(|line| line.starts_with('{'));
     lines
         .map(|line| {
@@ -107,7 +113,10 @@ pub(super) fn read_rows(command: &mut Command, name: Option<&str>) -> Result<Vec
             Row::from_json(&value, name)
         })
         .collect::<Result<_, String>>()
-        .map_err(|error| failed(format!("cannot read what it prints: {error}")))
+        .map_err(|error| {
+            let name = name.unwrap_or(OWN_NAME);
+            Error::new(ErrorKind::Internal, format!("{name}: cannot read what it prints: {error}"))
+        })
 }
 
 impl CollectiveArgs {

@@ -1,7 +1,6 @@
 //! `mslite bench collective --tune`: at which sizes ranks of this machine had better go another way.
 
-use std::fs::File;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,16 +8,16 @@ use std::process::ExitCode;
 use anstyle::Style;
 use mslite::{DType, Error, ErrorKind, Result};
 use mslite_collective::{Reduction, TRANSPORT_VARIABLE, TUNING_VARIABLE, TransportKind, Tuning, Tunings};
-use rustix::fs::{Access, MemfdFlags, access, memfd_create};
+use rustix::fs::{Access, access};
 use serde_json::{Value, json};
 
-use super::implementation::{own_ranks, read_rows};
+use super::implementation::on_processes;
 use super::operation::{Case, Operation};
 use super::rank::Placement;
 use super::report::bytes_text;
 use super::row::Row;
 use super::{CollectiveArgs, add};
-use crate::output::{print, print_styled, visible, write};
+use crate::output::{nameless, print, print_styled, visible, write};
 use crate::table::{Column, HEADING, Table};
 
 /// How much less time another value must take to take the place of the present one.
@@ -247,17 +246,11 @@ fn measure(args: &CollectiveArgs, ranks: usize, tuning: Tuning) -> Result<Vec<Ro
     let file = nameless(tunings.as_json().to_string().as_bytes()).map_err(|error| {
         Error::new(ErrorKind::Internal, "cannot keep a tuning for the ranks").caused_by(error)
     })?;
-    let mut command = own_ranks(args, ranks)?;
-    command.env(TRANSPORT_VARIABLE, TransportKind::SharedMemory.name());
-    command.env(TUNING_VARIABLE, format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
-    read_rows(&mut command, None)
-}
-
-/// A file in memory that other processes open while this one has it, so that nothing stays however it ends.
-fn nameless(bytes: &[u8]) -> std::io::Result<File> {
-    let mut file = File::from(memfd_create("mslite-tuning", MemfdFlags::CLOEXEC)?);
-    file.write_all(bytes)?;
-    Ok(file)
+    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+    let transport = TransportKind::SharedMemory.name();
+    let variables =
+        vec![(TRANSPORT_VARIABLE.into(), transport.into()), (TUNING_VARIABLE.into(), path.into())];
+    on_processes(args, ranks, variables)
 }
 
 /// Shows on a terminal what is under way; the next text replaces it.
