@@ -52,13 +52,14 @@ fn processes_and_threads_are_measured_and_checked() {
 fn registered_buffers_are_measured_beside_others() {
     let arguments =
         ["--ops", "all_reduce,all_gather,ping_pong", "--sizes", "64,100K", "-n", "2,3", "--check"];
-    let lines = lines(&bench(&[&arguments[..], &["--registered", "--json"]].concat()));
+    let lines = lines(&bench(&[&arguments[..], &["--buffers", "private,registered", "--json"]].concat()));
     let registered = lines.iter().filter(|line| line["impl"] == "mslite-registered").count();
     assert_eq!((lines.len(), registered), (24, 12));
     assert!(lines.iter().all(|line| line["wrong"] == 0), "{lines:?}");
-    let text = bench(&["--sizes", "64", "--registered"]).stdout;
+    let text = bench(&["--sizes", "64", "--buffers", "registered"]).stdout;
     let text = String::from_utf8_lossy(&text);
-    assert!(text.contains("2 ranks, processes, mslite-registered"), "{text}");
+    let titles: Vec<_> = text.lines().filter(|line| line.contains("2 ranks, ")).collect();
+    assert!(titles.len() == 1 && titles[0].contains("2 ranks, processes, mslite-registered"), "{text}");
 }
 
 #[test]
@@ -146,7 +147,16 @@ fn a_tuning_is_measured_kept_and_used() {
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 
-    let sizes = ["--ops", "all_reduce,all_gather", "--sizes", "64,4K,300K", "-n", "2,5", "--registered"];
+    let sizes = [
+        "--ops",
+        "all_reduce,all_gather",
+        "--sizes",
+        "64,4K,300K",
+        "-n",
+        "2,5",
+        "--buffers",
+        "private,registered",
+    ];
     let mut command = mslite();
     command.env("MSLITE_TUNING", &path).args(["bench", "collective", "--check", "--json"]).args(QUICK);
     let lines = self::lines(&command.args(sizes).output().unwrap());
@@ -209,7 +219,7 @@ fn a_signal_ends_the_ranks_too() {
             let mut command = mslite();
             command.arg("bench").args(what).args(endless).args(["--ranks", "2"]);
             let job = Job::start(command);
-            [0, 1].into_iter().for_each(|rank| drop(job.rank(rank)));
+            let _ranks = [0, 1].map(|rank| job.rank(rank));
             kill_process(job.pid(), signal).unwrap();
             let (status, lines, _) = job.end();
             assert_eq!(status.code(), Some(128 + signal.as_raw()), "{lines:#?}");

@@ -87,9 +87,15 @@ pub(crate) struct CollectiveArgs {
     /// Ranks are threads of this process
     #[arg(long)]
     threads: bool,
-    /// Measure operations on registered buffers, too
-    #[arg(long, conflicts_with = "threads")]
-    registered: bool,
+    /// Where buffers are; both are measured beside each other
+    #[arg(
+        long,
+        value_name = "WHERE,...",
+        value_delimiter = ',',
+        default_value = "private",
+        conflicts_with = "threads"
+    )]
+    buffers: Vec<Placement>,
     /// Compare results with what they must be; wrong ones are counted, and make the exit code 1
     #[arg(long)]
     check: bool,
@@ -116,7 +122,7 @@ pub(crate) struct CollectiveArgs {
     plot: Quantity,
     /// Measure which tuning is best here, and write it to this file; entries for other numbers of ranks stay
     #[arg(long, value_name = "FILE", conflicts_with_all = ["ops", "sizes", "min", "max", "factor", "dtype", "reduction",
-        "threads", "registered", "check", "peer", "svg", "plot"])]
+        "threads", "buffers", "check", "peer", "svg", "plot"])]
     tune: Option<PathBuf>,
 }
 
@@ -210,7 +216,7 @@ fn in_order(args: &CollectiveArgs, mut rows: Vec<Row>) -> Vec<Row> {
 
 fn finish(args: &CollectiveArgs, rows: &[Row]) -> Result<ExitCode> {
     let is_registered = |row: &Row| row.implementation == Placement::Registered.name();
-    if args.registered && !rows.iter().any(is_registered) {
+    if args.buffers.contains(&Placement::Registered) && !rows.iter().any(is_registered) {
         eprintln!("warning: nothing is gained by registered buffers here, so that they are not measured");
     }
     if args.json {
@@ -258,7 +264,7 @@ impl CollectiveArgs {
 
     fn effort(&self, rounds: usize) -> Effort {
         let batch = Duration::from_millis(self.time.into());
-        let placements = if self.registered { &Placement::ALL[..] } else { &Placement::ALL[..1] };
+        let placements = self.buffers.clone();
         Effort { rounds, batches: self.batches as usize, batch, check: self.check, placements }
     }
 }

@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 
+use clap::ValueEnum;
 use mslite::{Error, ErrorKind, Result, World};
 use mslite_collective::JoinOptions;
 use serde_json::Value;
 
 use super::operation::Case;
-use super::rank::{Effort, measure};
+use super::rank::{Effort, Placement, measure};
 use super::row::Row;
 use super::{CollectiveArgs, OWN_NAME, is_own};
 use crate::launch::output_of_ranks;
@@ -130,12 +131,11 @@ impl CollectiveArgs {
             ("--reduction", self.reduction.name().to_owned()),
             ("--batches", self.batches.to_string()),
             ("--time", self.time.to_string()),
+            ("--buffers", self.list_of_buffers()),
         ] {
             flags.extend([flag.into(), value.into()]);
         }
-        for (flag, is_set) in [("--check", self.check), ("--registered", self.registered)] {
-            flags.extend(is_set.then(|| flag.into()));
-        }
+        flags.extend(self.check.then(|| "--check".into()));
         flags
     }
 
@@ -160,6 +160,11 @@ impl CollectiveArgs {
 
     fn list_of_operations(&self) -> String {
         self.ops.iter().map(|op| op.name()).collect::<Vec<_>>().join(",")
+    }
+
+    fn list_of_buffers(&self) -> String {
+        let names = self.buffers.iter().filter_map(Placement::to_possible_value);
+        names.map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(",")
     }
 
     fn list_of_sizes(&self) -> String {

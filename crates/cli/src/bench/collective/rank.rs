@@ -26,15 +26,15 @@ pub(super) struct Effort {
     pub(super) batch: Duration,
     /// Whether results are compared with what they must be.
     pub(super) check: bool,
-    pub(super) placements: &'static [Placement],
+    pub(super) placements: Vec<Placement>,
 }
 
 /// Where buffers are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Placement {
-    /// In memory of the rank's own.
+    /// In memory of the rank's own
     Private,
-    /// In memory that other ranks reach, too.
+    /// In memory that other ranks reach, too
     Registered,
 }
 
@@ -88,7 +88,7 @@ pub(super) fn measure(world: &World, cases: &[Case], effort: &Effort) -> Result<
     let mut rows: Vec<Row> = Vec::new();
     for _ in 0..effort.rounds {
         for case in cases {
-            for &placement in effort.placements {
+            for &placement in &effort.placements {
                 let Some(run) = Run::new(world, case, placement)? else { continue };
                 let is_it = |row: &&mut Row| {
                     row.implementation == placement.name() && row.case.as_ref() == Some(case)
@@ -272,15 +272,17 @@ fn reduced(case: &Case, i: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
-    const EFFORT: Effort = Effort {
+    static EFFORT: LazyLock<Effort> = LazyLock::new(|| Effort {
         rounds: 2,
         batches: 3,
         batch: Duration::from_micros(200),
         check: true,
-        placements: &Placement::ALL,
-    };
+        placements: Placement::ALL.to_vec(),
+    });
 
     fn on_threads(ranks: usize, cases: &[Case]) -> Vec<Vec<Row>> {
         let worlds = World::threads(ranks, Duration::from_secs(60)).unwrap();

@@ -2,9 +2,9 @@
 
 use anstyle::Style;
 
+use super::is_own;
 use super::operation::Case;
 use super::row::{Row, Sample};
-use super::{OWN_NAME, is_own};
 use crate::output::visible;
 use crate::plot::{Chart, Line};
 use crate::table::{Column, FAINT, HEADING, Table};
@@ -45,7 +45,7 @@ pub(super) fn as_text(rows: &[Row], kind: &str) -> String {
             text += &table.lines(None, |_| Style::new());
         }
         if names.len() > 1 {
-            text += &format!("\n  {FAINT}time in us, and as multiple of {OWN_NAME}'s{FAINT:#}\n");
+            text += &format!("\n  {FAINT}time in us, and as multiple of {}'s{FAINT:#}\n", visible(names[0]));
             text += &comparison(rows, &names);
         }
         text.push('\n');
@@ -79,28 +79,28 @@ fn figures(row: &Row) -> Vec<String> {
 
 fn comparison(rows: &[Row], names: &[&str]) -> String {
     let shown: Vec<String> = names.iter().map(|name| visible(name)).collect();
-    let mut heading = vec!["size(B)", OWN_NAME];
+    let mut heading = vec!["size(B)", &shown[0]];
     shown[1..].iter().for_each(|name| heading.extend([name.as_str(), "x"]));
     let columns = vec![Column::Right; heading.len()];
-    let own = rows.iter().filter(|row| row.implementation == OWN_NAME);
-    let line = |own: &Row| {
-        let mut line = vec![own.bytes.to_string(), short(own.time())];
+    let first = rows.iter().filter(|row| row.implementation == names[0]);
+    let line = |first: &Row| {
+        let mut line = vec![first.bytes.to_string(), short(first.time())];
         for name in &names[1..] {
-            let other = rows.iter().find(|row| row.is_same_case(own) && row.implementation == *name);
+            let other = rows.iter().find(|row| row.is_same_case(first) && row.implementation == *name);
             match other.map(Row::time) {
-                Some(time) => line.extend([short(time), format!("{:.2}", time / own.time())]),
+                Some(time) => line.extend([short(time), format!("{:.2}", time / first.time())]),
                 None => line.extend(["-".to_owned(), "-".to_owned()]),
             }
         }
         line
     };
-    Table { columns: &columns, heading: &heading, rows: own.map(line).collect() }
+    Table { columns: &columns, heading: &heading, rows: first.map(line).collect() }
         .lines(None, |_| Style::new())
 }
 
-/// Names in the order in which they come; ours is first.
+/// Names in the order in which they come: ours are first.
 fn implementations(rows: &[Row]) -> Vec<&str> {
-    let mut names = vec![OWN_NAME];
+    let mut names = Vec::new();
     for row in rows {
         if !names.contains(&row.implementation.as_str()) {
             names.push(&row.implementation);
@@ -154,6 +154,7 @@ mod tests {
     use mslite::DType;
     use mslite_collective::Reduction;
 
+    use super::super::OWN_NAME;
     use super::super::operation::Operation;
     use super::*;
 

@@ -208,7 +208,7 @@ impl Field {
             sizes: self.sizes.iter().copied().filter(fits).collect(),
             dtype: DType::F32,
             reduction: Reduction::Sum,
-            registered: self.placement == Placement::Registered,
+            buffers: vec![self.placement],
             rounds: args.rounds.saturating_mul(args.batches),
             batches: 1,
             time: args.time.div_ceil(4),
@@ -340,6 +340,8 @@ fn as_json(ranks: u16, path: &Path, choices: &[(&str, Choice)]) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use clap::{Args, Command, FromArgMatches};
+
     use super::*;
 
     fn field(name: &str) -> &'static Field {
@@ -394,6 +396,17 @@ mod tests {
                 assert!(changed.count() <= 1, "{}", field.name);
             }
         }
+    }
+
+    #[test]
+    fn ranks_measure_only_the_buffers_that_a_field_matters_for() {
+        let matches =
+            CollectiveArgs::augment_args(Command::new("collective")).get_matches_from(["collective"]);
+        let args = CollectiveArgs::from_arg_matches(&matches).unwrap();
+        let placements = |name| field(name).args(&args, 2).effort(1).placements;
+        let [private, registered] = Placement::ALL.map(|placement| vec![placement]);
+        assert_eq!(["chunk", "one_shot"].map(placements), [private.clone(), private]);
+        assert_eq!(["direct", "stream"].map(placements), [registered.clone(), registered]);
     }
 
     #[test]
