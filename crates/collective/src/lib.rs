@@ -33,7 +33,7 @@ mod world;
 pub use cancellation::Cancellation;
 pub use collective::{Collective, CollectiveExt};
 #[cfg(any(feature = "nccl", feature = "hccl"))]
-pub use device::{DeviceBuffer, WatchedStream};
+pub use device::{DeviceBuffer, DeviceTransport, WatchedStream};
 pub use env::{RENDEZVOUS_VARIABLE, TIMEOUT_VARIABLE, TRANSPORT_VARIABLE, TUNING_VARIABLE};
 pub use error::{Error, Result};
 pub use group::{Group, GroupName, WORLD_GROUP, is_world_group};

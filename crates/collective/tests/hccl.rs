@@ -5,11 +5,11 @@ mod device;
 use std::path::PathBuf;
 
 use device::{PATIENCE, Rank, cases, standins};
-use mslite_collective::hccl::{Hccl, HcclOptions};
-use mslite_collective::{CollectiveExt, Error, Reduction, Result, World};
+use mslite_collective::hccl::HcclOptions;
+use mslite_collective::{CollectiveExt, DeviceTransport, Error, Reduction, Result, World};
 
 fn make(control: World, device: usize, compare: bool) -> Result<Rank> {
-    let hccl = Hccl::new(control, &options(device, compare))?;
+    let hccl = options(device, compare).open(control)?;
     let world = World::over(hccl.clone())?;
     let streams = hccl.clone();
     Ok(Rank {
@@ -46,7 +46,7 @@ fn on_table<R: Send>(
     size: usize,
     table: &str,
     first_device: usize,
-    work: impl Fn(&Hccl, Result<World>) -> R + Sync,
+    work: impl Fn(&DeviceTransport, Result<World>) -> R + Sync,
 ) -> Vec<R> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("table.json");
@@ -57,7 +57,7 @@ fn on_table<R: Send>(
         let rank = move |control: World| {
             let device = first_device + control.rank();
             let options = HcclOptions { rank_table: Some(path.clone()), ..options(device, true) };
-            let hccl = Hccl::new(control, &options).unwrap();
+            let hccl = options.open(control).unwrap();
             work(&hccl, World::over(hccl.clone()))
         };
         let threads: Vec<_> = worlds.into_iter().map(|world| scope.spawn(move || rank(world))).collect();
@@ -117,7 +117,7 @@ fn absent_libraries_are_unsupported() {
     let without_hccl = HcclOptions { library: Some(nowhere.clone()), ..options(0, false) };
     let without_driver = HcclOptions { driver: Some(nowhere), ..options(0, false) };
     for options in [without_hccl, without_driver] {
-        let Err(Error::Unsupported(reason)) = Hccl::new(alone(), &options) else { panic!("it is there") };
+        let Err(Error::Unsupported(reason)) = options.open(alone()) else { panic!("it is there") };
         assert!(reason.contains("/nonexistent/libhccl.so: "), "{reason}");
     }
 }
@@ -125,14 +125,12 @@ fn absent_libraries_are_unsupported() {
 #[test]
 fn libraries_without_a_function_are_unsupported() {
     let options = HcclOptions { library: Some("libm.so.6".into()), ..options(0, false) };
-    let Err(Error::Unsupported(reason)) = Hccl::new(alone(), &options) else {
-        panic!("it has the functions")
-    };
+    let Err(Error::Unsupported(reason)) = options.open(alone()) else { panic!("it has the functions") };
     assert!(reason.starts_with("libm.so.6 has no function HcclGetRootInfo"), "{reason}");
 }
 
 #[test]
 fn absent_devices_are_named() {
-    let Err(error) = Hccl::new(alone(), &options(100_000, false)) else { panic!("there is such a device") };
+    let Err(error) = options(100_000, false).open(alone()) else { panic!("there is such a device") };
     assert_eq!(error.to_string(), "aclrtSetDevice(100000) fails: AscendCL error 100000");
 }

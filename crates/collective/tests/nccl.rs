@@ -7,14 +7,14 @@ mod device;
 use std::path::PathBuf;
 
 use device::{PATIENCE, Rank, cases, standins};
-use mslite_collective::nccl::{Nccl, NcclOptions};
+use mslite_collective::nccl::NcclOptions;
 use mslite_collective::{
     CollectiveExt, CollectiveKind, CollectiveOp, Error, Reduction, Result, WORLD_GROUP, World,
 };
 use mslite_tensor::{DType, Stream, Tensor};
 
 fn make(control: World, device: usize, compare: bool) -> Result<Rank> {
-    let nccl = Nccl::new(control, &options(device, compare))?;
+    let nccl = options(device, compare).open(control)?;
     let world = World::over(nccl.clone())?;
     let streams = nccl.clone();
     Ok(Rank {
@@ -56,7 +56,7 @@ fn absent_libraries_are_unsupported() {
     let without_nccl = NcclOptions { library: Some(nowhere.clone()), ..options(0, false) };
     let without_driver = NcclOptions { driver: Some(nowhere), ..options(0, false) };
     for options in [without_nccl, without_driver] {
-        let Err(Error::Unsupported(reason)) = Nccl::new(alone(), &options) else { panic!("it is there") };
+        let Err(Error::Unsupported(reason)) = options.open(alone()) else { panic!("it is there") };
         assert!(reason.contains("/nonexistent/libnccl.so.2: "), "{reason}");
     }
 }
@@ -64,15 +64,13 @@ fn absent_libraries_are_unsupported() {
 #[test]
 fn libraries_without_a_function_are_unsupported() {
     let options = NcclOptions { library: Some("libm.so.6".into()), ..options(0, false) };
-    let Err(Error::Unsupported(reason)) = Nccl::new(alone(), &options) else {
-        panic!("it has the functions")
-    };
+    let Err(Error::Unsupported(reason)) = options.open(alone()) else { panic!("it has the functions") };
     assert!(reason.starts_with("libm.so.6 has no function ncclGetVersion"), "{reason}");
 }
 
 #[test]
 fn absent_devices_are_named() {
-    let Err(error) = Nccl::new(alone(), &options(100_000, false)) else { panic!("there is such a device") };
+    let Err(error) = options(100_000, false).open(alone()) else { panic!("there is such a device") };
     let text = "cuDeviceGet(100000) fails: CUDA error 101: invalid device ordinal";
     assert_eq!(error.to_string(), text);
 }
@@ -84,8 +82,8 @@ fn nccl_itself() -> Option<PathBuf> {
 /// With NCCL itself, as far as that goes without a GPU: all functions are there, and its errors come through.
 #[test]
 fn nccl_itself_opens() {
-    let library = nccl_itself();
-    let nccl = match Nccl::new(alone(), &NcclOptions { library, ..options(255, false) }) {
+    let options = NcclOptions { library: nccl_itself(), ..options(255, false) };
+    let nccl = match options.open(alone()) {
         Ok(nccl) => nccl,
         Err(Error::Unsupported(reason)) => {
             println!("skipped: {reason}; MSLITE_TEST_NCCL may name the file of NCCL");
@@ -93,7 +91,6 @@ fn nccl_itself_opens() {
         }
         Err(error) => panic!("{error}"),
     };
-    assert!(nccl.version() >= 21_800, "{}", nccl.version());
     if let Err(error) = World::over(nccl) {
         assert!(error.to_string().starts_with("ncclCommInitRankConfig fails: "), "{error}");
         println!("as without a GPU: {error}");
@@ -104,7 +101,7 @@ fn nccl_itself_opens() {
 #[test]
 fn a_gpu_at_hand_works() {
     let options = NcclOptions { library: nccl_itself(), compare: true, ..NcclOptions::default() };
-    let nccl = match Nccl::new(alone(), &options) {
+    let nccl = match options.open(alone()) {
         Ok(nccl) => nccl,
         Err(reason) => return println!("skipped: {reason}"),
     };

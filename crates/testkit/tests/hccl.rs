@@ -4,7 +4,7 @@ mod standins;
 
 use std::time::Duration;
 
-use mslite_collective::hccl::{Hccl, HcclOptions};
+use mslite_collective::hccl::HcclOptions;
 use mslite_collective::{Result, World};
 use mslite_standins::Standins;
 use mslite_testkit::collective::{KnownFailures, Rank, conformance};
@@ -51,6 +51,6 @@ fn ranks(size: usize, timeout: Duration, library: &std::path::Path) -> Result<Ve
             compare: true,
             ..HcclOptions::default()
         };
-        World::over(Hccl::new(control, &options)?)
+        World::over(options.open(control)?)
     })
 }

@@ -4,7 +4,7 @@ mod standins;
 
 use std::time::Duration;
 
-use mslite_collective::nccl::{Nccl, NcclOptions};
+use mslite_collective::nccl::NcclOptions;
 use mslite_collective::{Result, World};
 use mslite_standins::Standins;
 use mslite_testkit::collective::{KnownFailures, Rank, conformance};
@@ -49,6 +49,6 @@ fn ranks(size: usize, timeout: Duration, library: &std::path::Path) -> Result<Ve
             driver: Some(library.to_owned()),
             compare: true,
         };
-        World::over(Nccl::new(control, &options)?)
+        World::over(options.open(control)?)
     })
 }

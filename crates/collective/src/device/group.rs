@@ -12,8 +12,8 @@ use super::call::{Call, Place};
 use super::compare::Description;
 use super::driver::{Communicator, Driver, Part, Task};
 use super::memory::Staging;
+use super::transport::Shared;
 use super::wait::wait_until;
-use super::world::Shared;
 use crate::{Collective, CollectiveExt, CollectiveKind, CollectiveOp, Error, Group, Result};
 
 /// How long an operation may still take after a member was lost: it may have done its part before.

@@ -8,11 +8,11 @@ mod group;
 #[allow(unsafe_code, reason = "functions of vendors' libraries are looked up by name")]
 pub(crate) mod library;
 mod memory;
+mod transport;
 mod wait;
-mod world;
 
 pub(crate) use call::Units;
 pub(crate) use driver::{Communicator, Driver, Part, Task, Vendor, Wait};
 pub use memory::{DeviceBuffer, WatchedStream};
+pub use transport::DeviceTransport;
 pub(crate) use wait::wait_until;
-pub(crate) use world::DeviceWorld;

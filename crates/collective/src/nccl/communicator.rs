@@ -34,7 +34,6 @@ pub(super) struct Nccl {
     library: Arc<NcclFunctions>,
     cuda: Arc<Cuda>,
     driver: Arc<dyn Driver>,
-    version: c_int,
 }
 
 impl Nccl {
@@ -54,11 +53,7 @@ impl Nccl {
             return Err(Error::Unsupported(format!("NCCL {version} is too old; from {OLDEST} on it serves")));
         }
         let cuda = Cuda::open(options)?;
-        Ok(Nccl { library, driver: Arc::clone(&cuda) as _, cuda, version })
-    }
-
-    pub(super) fn version(&self) -> c_int {
-        self.version
+        Ok(Nccl { library, driver: Arc::clone(&cuda) as _, cuda })
     }
 }
 
