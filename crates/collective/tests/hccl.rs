@@ -2,44 +2,23 @@
 
 mod device;
 
-use std::path::PathBuf;
-
-use device::{PATIENCE, Rank, cases, standins};
+use device::{How, PATIENCE, Vendor, cases, standins};
 use mslite_collective::hccl::HcclOptions;
 use mslite_collective::{CollectiveExt, DeviceTransport, Error, Reduction, Result, World};
 
-fn make(control: World, device: usize, compare: bool) -> Result<Rank> {
-    let hccl = options(device, compare).open(control)?;
-    let world = World::over(hccl.clone())?;
-    let streams = hccl.clone();
-    Ok(Rank {
-        world,
-        stream: Box::new(move || streams.stream()),
-        buffer: Box::new(move |dtype, dims| hccl.buffer(dtype, dims)),
-    })
+const VENDOR: &Vendor = &Vendor {
+    open: |control, how| options(how).open(control),
+    first_function: "HcclGetRootInfo",
+    absent_device: "aclrtSetDevice(100000) fails: AscendCL error 100000",
+};
+
+fn options(how: How<'_>) -> HcclOptions {
+    let How { device, compare, .. } = how;
+    let [library, driver] = [how.library, how.driver].map(|path| Some(path.to_owned()));
+    HcclOptions { device, library, driver, compare, ..HcclOptions::default() }
 }
 
-fn options(device: usize, compare: bool) -> HcclOptions {
-    let library = Some(standins().path().to_owned());
-    HcclOptions { device, library: library.clone(), driver: library, compare, ..HcclOptions::default() }
-}
-
-cases! { make =>
-    streams_keep_order
-    worlds_split
-    asynchronous_errors_reach_all
-    hanging_operations_time_out
-    waits_for_streams_end
-    mismatches_time_out
-    messages_are_compared
-    refused_calls_reach_all
-    joins_that_hang_time_out
-    joins_that_fail_reach_all
-    absent_ranks_are_named
-    aborts_end_waits cancellation_ends_waits
-    groups_end_alone
-    dead_processes_are_noticed
-}
+cases! { VENDOR }
 
 /// Ranks of a table, each with what `work` gives.
 fn on_table<R: Send>(
@@ -56,7 +35,8 @@ fn on_table<R: Send>(
         let (work, path) = (&work, &path);
         let rank = move |control: World| {
             let device = first_device + control.rank();
-            let options = HcclOptions { rank_table: Some(path.clone()), ..options(device, true) };
+            let options =
+                HcclOptions { rank_table: Some(path.clone()), ..options(How::standin(device, true)) };
             let hccl = options.open(control).unwrap();
             work(&hccl, World::over(hccl.clone()))
         };
@@ -105,32 +85,4 @@ fn rank_tables_that_do_not_fit_are_errors() {
         let fits = matches!(error, Error::Library { .. } | Error::PeerLost { .. } | Error::Timeout { .. });
         assert!(fits, "rank {rank}: {error}");
     }
-}
-
-fn alone() -> World {
-    World::threads(1, PATIENCE).unwrap().remove(0)
-}
-
-#[test]
-fn absent_libraries_are_unsupported() {
-    let nowhere = PathBuf::from("/nonexistent/libhccl.so");
-    let without_hccl = HcclOptions { library: Some(nowhere.clone()), ..options(0, false) };
-    let without_driver = HcclOptions { driver: Some(nowhere), ..options(0, false) };
-    for options in [without_hccl, without_driver] {
-        let Err(Error::Unsupported(reason)) = options.open(alone()) else { panic!("it is there") };
-        assert!(reason.contains("/nonexistent/libhccl.so: "), "{reason}");
-    }
-}
-
-#[test]
-fn libraries_without_a_function_are_unsupported() {
-    let options = HcclOptions { library: Some("libm.so.6".into()), ..options(0, false) };
-    let Err(Error::Unsupported(reason)) = options.open(alone()) else { panic!("it has the functions") };
-    assert!(reason.starts_with("libm.so.6 has no function HcclGetRootInfo"), "{reason}");
-}
-
-#[test]
-fn absent_devices_are_named() {
-    let Err(error) = options(100_000, false).open(alone()) else { panic!("there is such a device") };
-    assert_eq!(error.to_string(), "aclrtSetDevice(100000) fails: AscendCL error 100000");
 }

@@ -6,74 +6,24 @@ mod device;
 
 use std::path::PathBuf;
 
-use device::{PATIENCE, Rank, cases, standins};
+use device::{How, Vendor, alone, cases};
 use mslite_collective::nccl::NcclOptions;
-use mslite_collective::{
-    CollectiveExt, CollectiveKind, CollectiveOp, Error, Reduction, Result, WORLD_GROUP, World,
-};
+use mslite_collective::{CollectiveExt, CollectiveKind, CollectiveOp, Error, Reduction, WORLD_GROUP, World};
 use mslite_tensor::{DType, Stream, Tensor};
 
-fn make(control: World, device: usize, compare: bool) -> Result<Rank> {
-    let nccl = options(device, compare).open(control)?;
-    let world = World::over(nccl.clone())?;
-    let streams = nccl.clone();
-    Ok(Rank {
-        world,
-        stream: Box::new(move || streams.stream()),
-        buffer: Box::new(move |dtype, dims| nccl.buffer(dtype, dims)),
-    })
+const VENDOR: &Vendor = &Vendor {
+    open: |control, how| options(how).open(control),
+    first_function: "ncclGetVersion",
+    absent_device: "cuDeviceGet(100000) fails: CUDA error 101: invalid device ordinal",
+};
+
+fn options(how: How<'_>) -> NcclOptions {
+    let How { device, compare, .. } = how;
+    let [library, driver] = [how.library, how.driver].map(|path| Some(path.to_owned()));
+    NcclOptions { device, library, driver, compare }
 }
 
-fn options(device: usize, compare: bool) -> NcclOptions {
-    let library = Some(standins().path().to_owned());
-    NcclOptions { device, library: library.clone(), driver: library, compare }
-}
-
-cases! { make =>
-    streams_keep_order
-    worlds_split
-    asynchronous_errors_reach_all
-    hanging_operations_time_out
-    waits_for_streams_end
-    mismatches_time_out
-    messages_are_compared
-    refused_calls_reach_all
-    joins_that_hang_time_out
-    joins_that_fail_reach_all
-    absent_ranks_are_named
-    aborts_end_waits cancellation_ends_waits
-    groups_end_alone
-    dead_processes_are_noticed
-}
-
-fn alone() -> World {
-    World::threads(1, PATIENCE).unwrap().remove(0)
-}
-
-#[test]
-fn absent_libraries_are_unsupported() {
-    let nowhere = PathBuf::from("/nonexistent/libnccl.so.2");
-    let without_nccl = NcclOptions { library: Some(nowhere.clone()), ..options(0, false) };
-    let without_driver = NcclOptions { driver: Some(nowhere), ..options(0, false) };
-    for options in [without_nccl, without_driver] {
-        let Err(Error::Unsupported(reason)) = options.open(alone()) else { panic!("it is there") };
-        assert!(reason.contains("/nonexistent/libnccl.so.2: "), "{reason}");
-    }
-}
-
-#[test]
-fn libraries_without_a_function_are_unsupported() {
-    let options = NcclOptions { library: Some("libm.so.6".into()), ..options(0, false) };
-    let Err(Error::Unsupported(reason)) = options.open(alone()) else { panic!("it has the functions") };
-    assert!(reason.starts_with("libm.so.6 has no function ncclGetVersion"), "{reason}");
-}
-
-#[test]
-fn absent_devices_are_named() {
-    let Err(error) = options(100_000, false).open(alone()) else { panic!("there is such a device") };
-    let text = "cuDeviceGet(100000) fails: CUDA error 101: invalid device ordinal";
-    assert_eq!(error.to_string(), text);
-}
+cases! { VENDOR }
 
 fn nccl_itself() -> Option<PathBuf> {
     std::env::var_os("MSLITE_TEST_NCCL").map(PathBuf::from)
@@ -82,7 +32,7 @@ fn nccl_itself() -> Option<PathBuf> {
 /// With NCCL itself, as far as that goes without a GPU: all functions are there, and its errors come through.
 #[test]
 fn nccl_itself_opens() {
-    let options = NcclOptions { library: nccl_itself(), ..options(255, false) };
+    let options = NcclOptions { library: nccl_itself(), ..options(How::standin(255, false)) };
     let nccl = match options.open(alone()) {
         Ok(nccl) => nccl,
         Err(Error::Unsupported(reason)) => {

@@ -1,16 +1,16 @@
 //! What holds for every library of a vendor, over its stand-in.
 
-#![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::print_stderr, reason = "children tell their parent how they ended")]
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mslite_collective::{
-    CollectiveExt, CollectiveKind, CollectiveOp, DeviceBuffer, Error, JoinOptions, Reduction, Rendezvous,
-    Result, WatchedStream, World,
+    CollectiveExt, CollectiveKind, CollectiveOp, DeviceTransport, Error, JoinOptions, Reduction, Rendezvous,
+    Result, World,
 };
 use mslite_standins::Standins;
 use mslite_tensor::{Buffer, DType, HostBuffer, HostStream, Stream, Tensor};
@@ -20,25 +20,82 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long they wait for what never comes.
 const SHORT: Duration = Duration::from_millis(1500);
 
-/// One rank with a device.
-pub(crate) struct Rank {
-    pub(crate) world: World,
-    pub(crate) stream: Box<dyn Fn() -> Result<WatchedStream>>,
-    pub(crate) buffer: Box<MakeBuffer>,
+/// A vendor's library, as tests use it.
+pub(crate) struct Vendor {
+    /// Opens it for a rank.
+    pub(crate) open: fn(World, How<'_>) -> Result<DeviceTransport>,
+    /// The function that is looked for first.
+    pub(crate) first_function: &'static str,
+    /// What is said of device 100000.
+    pub(crate) absent_device: &'static str,
 }
 
-pub(crate) type MakeBuffer = dyn Fn(DType, &[usize]) -> Result<DeviceBuffer>;
+/// The options that all libraries have.
+#[derive(Clone, Copy)]
+pub(crate) struct How<'a> {
+    pub(crate) device: usize,
+    pub(crate) library: &'a Path,
+    pub(crate) driver: &'a Path,
+    pub(crate) compare: bool,
+}
 
-/// Makes a rank from its control world, the number of its device, and whether operations are compared.
-pub(crate) type Make = fn(World, usize, bool) -> Result<Rank>;
+impl How<'_> {
+    pub(crate) fn standin(device: usize, compare: bool) -> Self {
+        How { device, library: standins().path(), driver: standins().path(), compare }
+    }
+}
+
+impl Vendor {
+    fn rank(&self, control: World, device: usize, compare: bool) -> Result<Rank> {
+        let transport = (self.open)(control, How::standin(device, compare))?;
+        Ok(Rank { world: World::over(transport.clone())?, transport })
+    }
+
+    /// Why it does not open.
+    fn refusal(&self, how: How<'_>) -> Error {
+        (self.open)(alone(), how).expect_err("something is not there")
+    }
+}
+
+pub(crate) fn alone() -> World {
+    World::threads(1, PATIENCE).unwrap().remove(0)
+}
+
+/// One rank with a device.
+struct Rank {
+    world: World,
+    transport: DeviceTransport,
+}
 
 /// Makes a test of each case.
 macro_rules! cases {
-    ($make:expr => $($case:ident)*) => {
+    ($vendor:expr) => {
+        cases! { $vendor =>
+            streams_keep_order
+            worlds_split
+            asynchronous_errors_reach_all
+            hanging_operations_time_out
+            waits_for_streams_end
+            mismatches_time_out
+            messages_are_compared
+            refused_calls_reach_all
+            joins_that_hang_time_out
+            joins_that_fail_reach_all
+            absent_ranks_are_named
+            aborts_end_waits
+            cancellation_ends_waits
+            groups_end_alone
+            dead_processes_are_noticed
+            absent_libraries_are_unsupported
+            libraries_without_a_function_are_unsupported
+            absent_devices_are_named
+        }
+    };
+    ($vendor:expr => $($case:ident)*) => {
         $(
             #[test]
             fn $case() {
-                device::$case($make);
+                device::$case($vendor);
             }
         )*
     };
@@ -68,12 +125,15 @@ impl Devices {
         standins().fault(&format!("{} {fault}", self.first + rank));
     }
 
-    /// Runs a function at each rank, and gives the results by rank.
+    /// Runs a function at each rank, with its control world and device, and gives the results by rank.
     fn run<R: Send>(&self, timeout: Duration, work: impl Fn(World, usize) -> R + Sync) -> Vec<R> {
         let worlds = World::threads(self.count, timeout).unwrap();
         std::thread::scope(|scope| {
             let (work, first) = (&work, self.first);
-            let spawn = |world: World| scope.spawn(move || (work)(world, first));
+            let spawn = |world: World| {
+                let device = first + world.rank();
+                scope.spawn(move || work(world, device))
+            };
             let threads: Vec<_> = worlds.into_iter().map(spawn).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         })
@@ -115,14 +175,14 @@ fn floats(values: &[f32]) -> Tensor {
 }
 
 /// Operations follow each other on a caller's stream; only the end is waited for.
-pub(crate) fn streams_keep_order(make: Make) {
+pub(crate) fn streams_keep_order(vendor: &Vendor) {
     let devices = Devices::new(3);
-    devices.run(PATIENCE, |control, first| {
+    devices.run(PATIENCE, |control, device| {
         let number = control.rank();
-        let rank = make(control, first + number, false).unwrap();
-        let stream = (rank.stream)().unwrap();
-        let [a, b] = [(); 2].map(|()| (rank.buffer)(DType::F32, &[4]).unwrap());
-        let all = (rank.buffer)(DType::F32, &[12]).unwrap();
+        let rank = vendor.rank(control, device, false).unwrap();
+        let stream = rank.transport.stream().unwrap();
+        let [a, b] = [(); 2].map(|()| rank.transport.buffer(DType::F32, &[4]).unwrap());
+        let all = rank.transport.buffer(DType::F32, &[12]).unwrap();
         a.write(&floats(&[number as f32; 4])).unwrap();
         let group = rank.world.everybody();
         group.enqueue(&all_reduce(), &a, &b, &stream).unwrap();
@@ -145,11 +205,11 @@ pub(crate) fn streams_keep_order(make: Make) {
 }
 
 /// Parts by color, in the order of keys; groups of members, and a rank in no part.
-pub(crate) fn worlds_split(make: Make) {
+pub(crate) fn worlds_split(vendor: &Vendor) {
     let devices = Devices::new(4);
-    devices.run(PATIENCE, |control, first| {
+    devices.run(PATIENCE, |control, device| {
         let number = control.rank();
-        let rank = make(control, first + number, true).unwrap();
+        let rank = vendor.rank(control, device, true).unwrap();
         let part = rank.world.split("parity", Some(number as u64 % 2), -(number as i64)).unwrap().unwrap();
         let mut members = [9i32; 2];
         part.all_gather(&[number as i32], &mut members).unwrap();
@@ -171,12 +231,11 @@ pub(crate) fn worlds_split(make: Make) {
 }
 
 /// The library finds the failure at one rank; the others are told.
-pub(crate) fn asynchronous_errors_reach_all(make: Make) {
+pub(crate) fn asynchronous_errors_reach_all(vendor: &Vendor) {
     let devices = Devices::new(3);
     devices.fault(1, "async-error 2");
-    let errors = devices.fail(PATIENCE, |control, first| {
-        let device = first + control.rank();
-        let rank = make(control, device, true)?;
+    let errors = devices.fail(PATIENCE, |control, device| {
+        let rank = vendor.rank(control, device, true)?;
         (0..4).try_for_each(|_| sum(&rank.world))
     });
     assert!(matches!(errors[1], Error::Library { .. }), "{}", errors[1]);
@@ -186,12 +245,11 @@ pub(crate) fn asynchronous_errors_reach_all(make: Make) {
 }
 
 /// Without a word from the library there is only the time.
-pub(crate) fn hanging_operations_time_out(make: Make) {
+pub(crate) fn hanging_operations_time_out(vendor: &Vendor) {
     let devices = Devices::new(2);
     devices.fault(1, "hang 1");
-    let errors = devices.fail(SHORT, |control, first| {
-        let device = first + control.rank();
-        let rank = make(control, device, false)?;
+    let errors = devices.fail(SHORT, |control, device| {
+        let rank = vendor.rank(control, device, false)?;
         (0..3).try_for_each(|_| sum(&rank.world))
     });
     assert!(errors.iter().any(|error| matches!(error, Error::Timeout { .. })), "{errors:?}");
@@ -199,14 +257,13 @@ pub(crate) fn hanging_operations_time_out(make: Make) {
 }
 
 /// A stream of the caller's is waited for, and comes free.
-pub(crate) fn waits_for_streams_end(make: Make) {
+pub(crate) fn waits_for_streams_end(vendor: &Vendor) {
     let devices = Devices::new(2);
     devices.fault(0, "hang 0");
-    let errors = devices.fail(SHORT, |control, first| {
-        let device = first + control.rank();
-        let rank = make(control, device, false)?;
-        let stream = (rank.stream)()?;
-        let buffer = (rank.buffer)(DType::F32, &[100])?;
+    let errors = devices.fail(SHORT, |control, device| {
+        let rank = vendor.rank(control, device, false)?;
+        let stream = rank.transport.stream()?;
+        let buffer = rank.transport.buffer(DType::F32, &[100])?;
         rank.world.everybody().enqueue(&all_reduce(), &buffer, &buffer, &stream)?;
         let waited = stream.wait();
         // The stream is free of the operation when the wait ends, so that the buffer may go.
@@ -220,11 +277,11 @@ pub(crate) fn waits_for_streams_end(make: Make) {
 }
 
 /// Without comparison, operations that do not fit are not told from late ones.
-pub(crate) fn mismatches_time_out(make: Make) {
+pub(crate) fn mismatches_time_out(vendor: &Vendor) {
     let devices = Devices::new(2);
-    let errors = devices.fail(SHORT, |control, first| {
-        let (number, device) = (control.rank(), first + control.rank());
-        let rank = make(control, device, false)?;
+    let errors = devices.fail(SHORT, |control, device| {
+        let number = control.rank();
+        let rank = vendor.rank(control, device, false)?;
         rank.world.everybody().all_reduce(&mut vec![1.0f32; 8 + number], Reduction::Sum)
     });
     assert!(errors.iter().any(|error| matches!(error, Error::Timeout { .. })), "{errors:?}");
@@ -233,11 +290,11 @@ pub(crate) fn mismatches_time_out(make: Make) {
 }
 
 /// With comparison, also messages are told apart, and both sides learn of it.
-pub(crate) fn messages_are_compared(make: Make) {
+pub(crate) fn messages_are_compared(vendor: &Vendor) {
     let devices = Devices::new(2);
-    let errors = devices.fail(PATIENCE, |control, first| {
-        let (number, device) = (control.rank(), first + control.rank());
-        let rank = make(control, device, true)?;
+    let errors = devices.fail(PATIENCE, |control, device| {
+        let number = control.rank();
+        let rank = vendor.rank(control, device, true)?;
         let group = rank.world.everybody();
         match number {
             0 => group.send(&[1i32; 4], 1, 3)?,
@@ -250,12 +307,11 @@ pub(crate) fn messages_are_compared(make: Make) {
 }
 
 /// A call that the library refuses at one rank.
-pub(crate) fn refused_calls_reach_all(make: Make) {
+pub(crate) fn refused_calls_reach_all(vendor: &Vendor) {
     let devices = Devices::new(2);
     devices.fault(0, "refuse 1");
-    let errors = devices.fail(PATIENCE, |control, first| {
-        let device = first + control.rank();
-        let rank = make(control, device, true)?;
+    let errors = devices.fail(PATIENCE, |control, device| {
+        let rank = vendor.rank(control, device, true)?;
         (0..3).try_for_each(|_| sum(&rank.world))
     });
     assert!(matches!(errors[0], Error::Library { .. }), "{errors:?}");
@@ -263,33 +319,27 @@ pub(crate) fn refused_calls_reach_all(make: Make) {
 }
 
 /// One rank never gets into the group.
-pub(crate) fn joins_that_hang_time_out(make: Make) {
+pub(crate) fn joins_that_hang_time_out(vendor: &Vendor) {
     let devices = Devices::new(2);
     devices.fault(1, "join-hangs");
-    let errors = devices.fail(SHORT, |control, first| {
-        let device = first + control.rank();
-        make(control, device, true).map(drop)
-    });
+    let errors = devices.fail(SHORT, |control, device| vendor.rank(control, device, true).map(drop));
     assert!(errors.iter().any(|error| matches!(error, Error::Timeout { .. })), "{errors:?}");
 }
 
 /// One rank's library says no while the others wait in theirs.
-pub(crate) fn joins_that_fail_reach_all(make: Make) {
+pub(crate) fn joins_that_fail_reach_all(vendor: &Vendor) {
     let devices = Devices::new(3);
     devices.fault(2, "join-fails");
-    let errors = devices.fail(PATIENCE, |control, first| {
-        let device = first + control.rank();
-        make(control, device, true).map(drop)
-    });
+    let errors = devices.fail(PATIENCE, |control, device| vendor.rank(control, device, true).map(drop));
     assert!(matches!(errors[2], Error::Library { .. }), "{errors:?}");
     assert!(errors[..2].iter().all(|error| error.culprits() == [2]), "{errors:?}");
 }
 
 /// A rank that gives up before it has a device.
-pub(crate) fn absent_ranks_are_named(make: Make) {
+pub(crate) fn absent_ranks_are_named(vendor: &Vendor) {
     let devices = Devices::new(2);
-    let results = devices.run(PATIENCE, |control, first| match control.rank() {
-        0 => make(control, first, true).map(drop),
+    let results = devices.run(PATIENCE, |control, device| match control.rank() {
+        0 => vendor.rank(control, device, true).map(drop),
         _ => Ok(()),
     });
     assert_eq!(results[0].as_ref().unwrap_err().culprits(), [1], "{results:?}");
@@ -297,11 +347,11 @@ pub(crate) fn absent_ranks_are_named(make: Make) {
 }
 
 /// An abort from another thread ends a wait.
-pub(crate) fn aborts_end_waits(make: Make) {
+pub(crate) fn aborts_end_waits(vendor: &Vendor) {
     let devices = Devices::new(2);
-    let results = devices.run(PATIENCE, |control, first| {
-        let (number, device) = (control.rank(), first + control.rank());
-        let rank = make(control, device, false)?;
+    let results = devices.run(PATIENCE, |control, device| {
+        let number = control.rank();
+        let rank = vendor.rank(control, device, false)?;
         let group = rank.world.everybody();
         group.barrier()?;
         if number == 1 {
@@ -320,12 +370,12 @@ pub(crate) fn aborts_end_waits(make: Make) {
 }
 
 /// Another thread ends what all ranks wait for; or a signal's handler does, by its note.
-pub(crate) fn cancellation_ends_waits(make: Make) {
+pub(crate) fn cancellation_ends_waits(vendor: &Vendor) {
     for by in ["the user", "SIGTERM"] {
         let devices = Devices::new(3);
-        let results = devices.run(PATIENCE, |control, first| {
-            let (number, device) = (control.rank(), first + control.rank());
-            let rank = make(control, device, false)?;
+        let results = devices.run(PATIENCE, |control, device| {
+            let number = control.rank();
+            let rank = vendor.rank(control, device, false)?;
             let group = rank.world.everybody();
             group.barrier()?;
             if number == 2 {
@@ -357,11 +407,11 @@ pub(crate) fn cancellation_ends_waits(make: Make) {
 }
 
 /// Giving up a group leaves the others.
-pub(crate) fn groups_end_alone(make: Make) {
+pub(crate) fn groups_end_alone(vendor: &Vendor) {
     let devices = Devices::new(2);
-    devices.run(PATIENCE, |control, first| {
-        let (number, device) = (control.rank(), first + control.rank());
-        let rank = make(control, device, true).unwrap();
+    devices.run(PATIENCE, |control, device| {
+        let number = control.rank();
+        let rank = vendor.rank(control, device, true).unwrap();
         let pair = rank.world.group("pair", &[0, 1]).unwrap();
         pair.barrier().unwrap();
         if number == 1 {
@@ -378,13 +428,13 @@ pub(crate) fn groups_end_alone(make: Make) {
 const CHILD: &str = "MSLITE_DEVICE_TEST_CHILD";
 
 /// Ranks are processes; one of them dies with an operation under way.
-pub(crate) fn dead_processes_are_noticed(make: Make) {
+pub(crate) fn dead_processes_are_noticed(vendor: &Vendor) {
     if let Ok(place) = std::env::var(CHILD) {
         let (rank, rendezvous) = place.split_once(' ').unwrap();
         let rank = rank.parse().unwrap();
         let mut options = JoinOptions::new(rank, 3, Rendezvous::new(rendezvous).unwrap());
         options.timeout = PATIENCE;
-        let rank = make(World::join(&options).unwrap(), rank, true).unwrap();
+        let rank = vendor.rank(World::join(&options).unwrap(), rank, true).unwrap();
         let error = (0..100).find_map(|_| sum(&rank.world).err());
         eprintln!("error: {}", error.unwrap());
         return;
@@ -408,4 +458,24 @@ pub(crate) fn dead_processes_are_noticed(make: Make) {
         assert!(rank == 1 || text.contains("error: rank 1 is lost (its process "), "rank {rank}: {text}");
     }
     rendezvous.cleanup().unwrap();
+}
+
+pub(crate) fn absent_libraries_are_unsupported(vendor: &Vendor) {
+    let (how, nowhere) = (How::standin(0, false), Path::new("/nonexistent/library.so"));
+    for how in [How { library: nowhere, ..how }, How { driver: nowhere, ..how }] {
+        let error = vendor.refusal(how);
+        assert!(matches!(error, Error::Unsupported(_)), "{error}");
+        assert!(error.to_string().contains("/nonexistent/library.so: "), "{error}");
+    }
+}
+
+pub(crate) fn libraries_without_a_function_are_unsupported(vendor: &Vendor) {
+    let error = vendor.refusal(How { library: Path::new("libm.so.6"), ..How::standin(0, false) });
+    let Error::Unsupported(reason) = error else { panic!("{error}") };
+    let expected = format!("libm.so.6 has no function {}: ", vendor.first_function);
+    assert!(reason.starts_with(&expected), "{reason}");
+}
+
+pub(crate) fn absent_devices_are_named(vendor: &Vendor) {
+    assert_eq!(vendor.refusal(How::standin(100_000, false)).to_string(), vendor.absent_device);
 }
