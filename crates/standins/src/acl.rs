@@ -28,19 +28,17 @@ thread_local! {
     static CONTEXT: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The device of the calling thread.
-pub(crate) fn current_device() -> Option<usize> {
-    CONTEXT.get().checked_sub(FIRST_CONTEXT)
+/// The device of the calling thread; a note where there is none.
+pub(crate) fn current_device(what: &str) -> Option<usize> {
+    let device = CONTEXT.get().checked_sub(FIRST_CONTEXT);
+    if device.is_none() {
+        violation(format!("{what} without a current context"));
+    }
+    device
 }
 
 fn with_device(what: &str, work: impl FnOnce(usize) -> c_int) -> c_int {
-    match current_device() {
-        Some(device) => work(device),
-        None => {
-            violation(format!("{what} without a current context"));
-            NO_CONTEXT
-        }
-    }
+    current_device(what).map_or(NO_CONTEXT, work)
 }
 
 /// # Safety
@@ -78,7 +76,7 @@ pub unsafe extern "C" fn aclrtSetDevice(device: i32) -> c_int {
 /// As AscendCL's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aclrtGetCurrentContext(context: *mut *mut c_void) -> c_int {
-    if current_device().is_none() {
+    if CONTEXT.get() == 0 {
         return NO_CONTEXT;
     }
     // SAFETY: the caller's promise.

@@ -19,7 +19,8 @@ pub(crate) struct Comm {
     pub(crate) handle: usize,
     pub(crate) device: usize,
     hub: String,
-    place: OnceLock<(usize, usize)>,
+    /// Room, rank, number of ranks.
+    place: OnceLock<(String, usize, usize)>,
     link: OnceLock<Arc<Link>>,
     /// Calls that go on in the background.
     busy: AtomicUsize,
@@ -82,21 +83,35 @@ impl Comm {
         count(&COMMUNICATORS, self.device, true);
     }
 
-    /// `None` while another thread has it.
-    pub(crate) fn turn(&self) -> Option<Turn<'_>> {
-        (!self.turn.swap(true, Ordering::AcqRel)).then_some(Turn(&self.turn))
+    /// `None`, and a note, while another thread has it.
+    pub(crate) fn turn(&self, what: &str) -> Option<Turn<'_>> {
+        if self.turn.swap(true, Ordering::AcqRel) {
+            violation(format!("{what}: two threads use a communicator at the same time"));
+            return None;
+        }
+        Some(Turn(&self.turn))
     }
 
     pub(crate) fn rank(&self) -> usize {
-        self.place.get().map_or(0, |place| place.0)
+        self.place.get().map_or(0, |place| place.1)
     }
 
     pub(crate) fn size(&self) -> usize {
-        self.place.get().map_or(1, |place| place.1)
+        self.place.get().map_or(1, |place| place.2)
     }
 
-    pub(crate) fn operations(&self) -> usize {
-        self.operations.load(Ordering::Acquire)
+    /// The same at all ranks.
+    pub(crate) fn name(&self) -> String {
+        format!("{}/{}", self.hub, self.place.get().map_or("", |place| &place.0))
+    }
+
+    /// Whether the next operation is to be refused; the process may end here.
+    pub(crate) fn refuses(&self) -> bool {
+        let before = self.operations.load(Ordering::Acquire);
+        match fault(self.device) {
+            Some(Fault::Die(after)) if before >= after => std::process::abort(),
+            fault => matches!(fault, Some(Fault::Refuse(after)) if before >= after),
+        }
     }
 
     /// Does something in a thread, and counts as busy meanwhile.
@@ -118,7 +133,7 @@ impl Comm {
 
     /// Meets the others, within a time; `false` when they do not come.
     pub(crate) fn join_now(&self, room: &str, rank: usize, size: usize, time: Option<Duration>) -> bool {
-        let _ = self.place.set((rank, size));
+        let _ = self.place.set((room.to_owned(), rank, size));
         let since = Instant::now();
         let has_ended =
             || self.has_ended.load(Ordering::Acquire) || time.is_some_and(|time| since.elapsed() > time);

@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::ffi::{c_char, c_int, c_uint, c_void};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::device::{self, CONTEXTS, DEVICES, Pin, Stream, count, is_device_address};
@@ -25,27 +26,21 @@ thread_local! {
     static CONTEXT_STACK: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The device of the calling thread.
-pub(crate) fn current_device() -> Option<usize> {
-    CONTEXT_STACK.with_borrow(|stack| stack.last().map(|context| context - FIRST_CONTEXT))
+/// The device of the calling thread; a note where there is none.
+pub(crate) fn current_device(what: &str) -> Option<usize> {
+    let device = CONTEXT_STACK.with_borrow(|stack| stack.last().map(|context| context - FIRST_CONTEXT));
+    if device.is_none() {
+        violation(format!("{what} without a current context"));
+    }
+    device
 }
 
 fn with_device(what: &str, work: impl FnOnce(usize) -> c_int) -> c_int {
-    match current_device() {
-        Some(device) => work(device),
-        None => {
-            violation(format!("{what} without a current context"));
-            INVALID_CONTEXT
-        }
-    }
+    current_device(what).map_or(INVALID_CONTEXT, work)
 }
 
 /// A stream of the current device.
-fn with_stream(
-    what: &str,
-    stream: *mut c_void,
-    work: impl FnOnce(&std::sync::Arc<Stream>) -> c_int,
-) -> c_int {
+fn with_stream(what: &str, stream: *mut c_void, work: impl FnOnce(&Arc<Stream>) -> c_int) -> c_int {
     with_device(what, |device| match Stream::find(what, stream as usize) {
         Some(stream) => {
             if stream.device != device {
@@ -209,7 +204,7 @@ pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2(
 /// The host's bytes are valid until then.
 pub(crate) unsafe fn copy_in(
     what: &'static str,
-    stream: &std::sync::Arc<Stream>,
+    stream: &Arc<Stream>,
     to: usize,
     from: usize,
     len: usize,
@@ -233,7 +228,7 @@ pub(crate) unsafe fn copy_in(
 /// The host's bytes are valid until then.
 pub(crate) unsafe fn copy_out(
     what: &'static str,
-    stream: &std::sync::Arc<Stream>,
+    stream: &Arc<Stream>,
     to: usize,
     from: usize,
     len: usize,

@@ -1,6 +1,6 @@
 //! Devices: memory that the host cannot address, streams that run by themselves, and what is still in use.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -120,7 +120,7 @@ pub(crate) struct Stream {
     queue: Mutex<Sender<Work>>,
 }
 
-static STREAMS: Mutex<Option<HashMap<usize, Arc<Stream>>>> = Mutex::new(None);
+static STREAMS: Mutex<BTreeMap<usize, Arc<Stream>>> = Mutex::new(BTreeMap::new());
 static NEXT_HANDLE: AtomicUsize = AtomicUsize::new(0x0e00_0000_0000_0010);
 
 /// A number that stands for an object, as a pointer does that nobody may follow.
@@ -134,13 +134,13 @@ impl Stream {
         std::thread::spawn(move || receiver.into_iter().for_each(|work| work()));
         let stream = Stream { device, pending: AtomicUsize::new(0), queue: Mutex::new(sender) };
         let handle = new_handle();
-        lock(&STREAMS).get_or_insert_default().insert(handle, Arc::new(stream));
+        lock(&STREAMS).insert(handle, Arc::new(stream));
         handle
     }
 
     /// `None`, and a note, for what is no stream.
     pub(crate) fn find(what: &str, handle: usize) -> Option<Arc<Stream>> {
-        let found = lock(&STREAMS).get_or_insert_default().get(&handle).cloned();
+        let found = lock(&STREAMS).get(&handle).cloned();
         if found.is_none() {
             violation(format!("{what}: {handle:#x} is no stream, or was destroyed"));
         }
@@ -148,7 +148,7 @@ impl Stream {
     }
 
     pub(crate) fn destroy(handle: usize) -> bool {
-        let removed = lock(&STREAMS).get_or_insert_default().remove(&handle);
+        let removed = lock(&STREAMS).remove(&handle);
         if removed.is_none() {
             violation(format!("{handle:#x} is destroyed, but is no stream"));
         }
@@ -195,8 +195,7 @@ mod exported {
     #[unsafe(no_mangle)]
     pub extern "C" fn standins_alive(device: usize) -> usize {
         let memory = lock(&MEMORY).values().filter(|allocation| allocation.device == device).count();
-        let mut streams = lock(&STREAMS);
-        let streams = streams.get_or_insert_default().values().filter(|s| s.device == device).count();
+        let streams = lock(&STREAMS).values().filter(|stream| stream.device == device).count();
         let of = |counts: &Mutex<BTreeMap<usize, usize>>| lock(counts).get(&device).copied().unwrap_or(0);
         memory + streams + of(&COMMUNICATORS) + of(&CONTEXTS)
     }

@@ -2,16 +2,15 @@
 #![allow(unsafe_code, reason = "functions with the names and types of HCCL")]
 #![allow(non_snake_case, reason = "the names are HCCL's")]
 
-use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex};
+use std::ptr::null;
 use std::time::Duration;
 
 use crate::acl::current_device;
-use crate::comm::{Comm, Operation};
-use crate::device::{Pin, Stream};
-use crate::faults::{Fault, fault, lock, violation};
+use crate::call::{Call, Comms, Handle};
+use crate::comm::Comm;
+use crate::faults::{Fault, fault, violation};
 use crate::hub::{self, Act, Request};
 use crate::numbers::{Combine, Number};
 
@@ -44,8 +43,6 @@ const NUMBERS: [Option<Number>; 12] = [
 ];
 const COMBINES: [Combine; 4] = [Combine::Sum, Combine::Prod, Combine::Max, Combine::Min];
 
-type Handle = *mut c_void;
-
 /// An `HcclRootInfo`.
 #[repr(C)]
 #[derive(Debug)]
@@ -66,27 +63,7 @@ pub struct Config {
     name: [u8; 128],
 }
 
-/// Communicators and their names.
-type Comms = HashMap<usize, (Arc<Comm>, String)>;
-
-static COMMS: Mutex<Option<Comms>> = Mutex::new(None);
-
-fn find(what: &str, handle: Handle) -> Option<Arc<Comm>> {
-    let found =
-        lock(&COMMS).get_or_insert_default().get(&(handle as usize)).map(|(comm, _)| Arc::clone(comm));
-    if found.is_none() {
-        violation(format!("{what}: {handle:?} is no communicator, or was destroyed"));
-    }
-    found
-}
-
-fn device(what: &str) -> Option<usize> {
-    let device = current_device();
-    if device.is_none() {
-        violation(format!("{what} without a current context"));
-    }
-    device
-}
+static COMMS: Comms = Comms::new();
 
 /// # Safety
 /// `config` is null or valid.
@@ -122,11 +99,8 @@ unsafe fn join(
     if !comm.join_now(room, rank, size, Some(CONNECT_TIMEOUT)) {
         return if fault(device) == Some(Fault::JoinFails) { TCP_CONNECT } else { TIMEOUT };
     }
-    comm.hand_out();
-    let (handle, name) = (comm.handle, format!("{hub}/{room}"));
-    lock(&COMMS).get_or_insert_default().insert(handle, (comm, name));
     // SAFETY: the caller's promise.
-    unsafe { *made = handle as Handle };
+    unsafe { *made = COMMS.hand_out(comm) };
     SUCCESS
 }
 
@@ -134,15 +108,11 @@ unsafe fn join(
 /// As HCCL's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn HcclGetRootInfo(info: *mut RootInfo) -> c_int {
-    if device("HcclGetRootInfo").is_none() {
+    if current_device("HcclGetRootInfo").is_none() {
         return PARAMETER;
     }
-    let name = hub::new_name();
-    hub::start(&name);
-    let mut bytes = [0; 4108];
-    bytes[..name.len()].copy_from_slice(name.as_bytes());
     // SAFETY: the caller's promise.
-    unsafe { *info = RootInfo { bytes } };
+    unsafe { *info = RootInfo { bytes: hub::invite() } };
     SUCCESS
 }
 
@@ -158,12 +128,14 @@ pub unsafe extern "C" fn HcclCommInitRootInfoConfig(
 ) -> c_int {
     const WHAT: &str = "HcclCommInitRootInfoConfig";
     // SAFETY: the caller's promise.
-    let (Some(device), true) = (device(WHAT), unsafe { is_config(WHAT, config) }) else { return PARAMETER };
+    let (Some(device), true) = (current_device(WHAT), unsafe { is_config(WHAT, config) }) else {
+        return PARAMETER;
+    };
     if rank >= size {
         return PARAMETER;
     }
     // SAFETY: the caller's promise.
-    let hub = unsafe { String::from_utf8_lossy(&(*info).bytes).trim_end_matches('\0').to_owned() };
+    let hub = hub::invited(unsafe { &(*info).bytes });
     // SAFETY: the caller's promise.
     unsafe { join(&hub, "world", (rank as usize, size as usize), device, made) }
 }
@@ -179,7 +151,9 @@ pub unsafe extern "C" fn HcclCommInitClusterInfoConfig(
 ) -> c_int {
     const WHAT: &str = "HcclCommInitClusterInfoConfig";
     // SAFETY: the caller's promise.
-    let (Some(device), true) = (device(WHAT), unsafe { is_config(WHAT, config) }) else { return PARAMETER };
+    let (Some(device), true) = (current_device(WHAT), unsafe { is_config(WHAT, config) }) else {
+        return PARAMETER;
+    };
     // SAFETY: the caller's promise.
     let path = unsafe { CStr::from_ptr(table) }.to_string_lossy().into_owned();
     let Ok(text) = std::fs::read_to_string(path) else { return OPEN_FILE };
@@ -212,9 +186,11 @@ pub unsafe extern "C" fn HcclCreateSubCommConfig(
 ) -> c_int {
     const WHAT: &str = "HcclCreateSubCommConfig";
     // SAFETY: the caller's promise.
-    let (Some(device), true) = (device(WHAT), unsafe { is_config(WHAT, config) }) else { return PARAMETER };
+    let (Some(device), true) = (current_device(WHAT), unsafe { is_config(WHAT, config) }) else {
+        return PARAMETER;
+    };
     // SAFETY: the caller's promise.
-    let Some(comm) = find(WHAT, unsafe { *parent }) else { return PARAMETER };
+    let Some(comm) = COMMS.find(WHAT, unsafe { *parent }) else { return PARAMETER };
     let is_in = !ranks.is_null();
     if is_in == (id == 0xffff_ffff) {
         violation(format!("{WHAT}: ranks and number of the part do not fit"));
@@ -244,7 +220,7 @@ pub unsafe extern "C" fn HcclCreateSubCommConfig(
 /// As HCCL's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn HcclGetRankSize(comm: Handle, size: *mut u32) -> c_int {
-    let Some(comm) = find("HcclGetRankSize", comm) else { return PARAMETER };
+    let Some(comm) = COMMS.find("HcclGetRankSize", comm) else { return PARAMETER };
     // SAFETY: the caller's promise.
     unsafe { *size = comm.size() as u32 };
     SUCCESS
@@ -254,7 +230,7 @@ pub unsafe extern "C" fn HcclGetRankSize(comm: Handle, size: *mut u32) -> c_int 
 /// As HCCL's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn HcclGetRankId(comm: Handle, rank: *mut u32) -> c_int {
-    let Some(comm) = find("HcclGetRankId", comm) else { return PARAMETER };
+    let Some(comm) = COMMS.find("HcclGetRankId", comm) else { return PARAMETER };
     // SAFETY: the caller's promise.
     unsafe { *rank = comm.rank() as u32 };
     SUCCESS
@@ -264,9 +240,8 @@ pub unsafe extern "C" fn HcclGetRankId(comm: Handle, rank: *mut u32) -> c_int {
 /// As HCCL's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn HcclGetCommName(comm: Handle, name: *mut c_char) -> c_int {
-    let comms = lock(&COMMS);
-    let found = comms.as_ref().and_then(|comms| comms.get(&(comm as usize)));
-    let Some((_, text)) = found else { return PARAMETER };
+    let Some(comm) = COMMS.find("HcclGetCommName", comm) else { return PARAMETER };
+    let text = comm.name();
     // SAFETY: the caller's promise: 128 bytes.
     unsafe {
         std::ptr::copy_nonoverlapping(text.as_ptr(), name.cast(), text.len().min(127));
@@ -279,7 +254,7 @@ pub unsafe extern "C" fn HcclGetCommName(comm: Handle, name: *mut c_char) -> c_i
 /// As HCCL's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn HcclGetCommAsyncError(comm: Handle, state: *mut c_int) -> c_int {
-    let Some(comm) = find("HcclGetCommAsyncError", comm) else { return PARAMETER };
+    let Some(comm) = COMMS.find("HcclGetCommAsyncError", comm) else { return PARAMETER };
     let code = if comm.state() == Some(Err(())) { REMOTE } else { SUCCESS };
     // SAFETY: the caller's promise.
     unsafe { *state = code };
@@ -290,96 +265,40 @@ pub unsafe extern "C" fn HcclGetCommAsyncError(comm: Handle, state: *mut c_int) 
 /// As HCCL's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn HcclCommDestroy(comm: Handle) -> c_int {
-    let Some(comm) = find("HcclCommDestroy", comm) else { return PARAMETER };
-    if device("HcclCommDestroy") != Some(comm.device) {
+    let Some(comm) = COMMS.find("HcclCommDestroy", comm) else { return PARAMETER };
+    if current_device("HcclCommDestroy") != Some(comm.device) {
         violation("HcclCommDestroy while another device is current");
     }
-    lock(&COMMS).get_or_insert_default().remove(&comm.handle);
-    comm.end();
+    COMMS.end(&comm);
     SUCCESS
 }
 
-/// What the arguments of an operation say.
-struct Call {
-    what: &'static str,
-    act: Act,
-    number: c_int,
-    combine: c_int,
-    peer: u32,
-    count: u64,
-    header: Vec<u8>,
-    /// Addresses and elements.
-    sends: Vec<(usize, u64)>,
-    receives: Vec<(usize, u64)>,
+/// The element type of a number; `None` for what is not known here.
+fn number(code: c_int) -> Option<Number> {
+    *NUMBERS.get(usize::try_from(code).ok()?)?
 }
 
-impl Call {
-    fn new(what: &'static str, act: Act, number: c_int, count: u64) -> Call {
-        let (sends, receives, header) = (Vec::new(), Vec::new(), Vec::new());
-        Call { what, act, number, combine: 0, peer: 0, count, header, sends, receives }
+fn issue(call: Call, comm: Handle, stream: Handle) -> c_int {
+    let what = call.what;
+    let Some(comm) = COMMS.find(what, comm) else { return PARAMETER };
+    let Some(_turn) = comm.turn(what) else { return PARAMETER };
+    if current_device(what) != Some(comm.device) || !comm.is_ready(what) {
+        return PARAMETER;
     }
-
-    fn issue(self, comm: Handle, stream: Handle) -> c_int {
-        let what = self.what;
-        let Some(comm) = find(what, comm) else { return PARAMETER };
-        let Some(_turn) = comm.turn() else {
-            violation(format!("{what}: two threads use a communicator at the same time"));
-            return PARAMETER;
-        };
-        if device(what) != Some(comm.device) || !comm.is_ready(what) {
-            return PARAMETER;
-        }
-        match self.check(&comm, stream) {
-            Ok(operation) => {
-                match fault(comm.device) {
-                    Some(Fault::Refuse(after)) if comm.operations() >= after => return INTERNAL,
-                    Some(Fault::Die(after)) if comm.operations() >= after => std::process::abort(),
-                    _ => comm.enqueue(vec![operation]),
-                }
-                SUCCESS
-            }
-            Err(code) => code,
-        }
+    if call.has_null() {
+        return NULL_POINTER;
     }
-
-    fn check(self, comm: &Arc<Comm>, stream: Handle) -> Result<Operation, c_int> {
-        let wrong = |text: String| {
-            violation(format!("{}: {text}", self.what));
-            PARAMETER
-        };
-        let number = usize::try_from(self.number).ok().and_then(|n| *NUMBERS.get(n)?);
-        let number = number.ok_or_else(|| wrong(format!("type {} is unknown", self.number)))?;
-        let combine = usize::try_from(self.combine).ok().and_then(|n| COMBINES.get(n)).copied();
-        let combine = combine.ok_or_else(|| wrong(format!("reduction {} is unknown", self.combine)))?;
-        let reduces = matches!(self.act, Act::AllReduce | Act::ReduceScatter | Act::Reduce);
-        if reduces && matches!(number, Number::U8 | Number::U32 | Number::U64 | Number::F64) {
-            return Err(wrong(format!("no reduction of {number:?}")));
-        }
-        if self.peer as usize >= comm.size() {
-            return Err(wrong(format!("there is no rank {}", self.peer)));
-        }
-        let stream = Stream::find(self.what, stream as usize).ok_or(PARAMETER)?;
-        if stream.device != comm.device {
-            return Err(wrong(format!("a stream of device {}, not {}", stream.device, comm.device)));
-        }
-        let pin = |&(address, count): &(usize, u64)| match address {
-            0 => Err(NULL_POINTER),
-            _ => {
-                let len = count as usize * number.size();
-                Pin::new(self.what, comm.device, address, len).ok_or(PARAMETER)
-            }
-        };
-        let sends = self.sends.iter().map(pin).collect::<Result<_, _>>()?;
-        let receives = self.receives.iter().map(pin).collect::<Result<_, _>>()?;
-        let (act, peer, count) = (self.act, self.peer as usize, self.count as usize);
-        Ok(Operation { stream, act, peer, number, combine, count, header: self.header, sends, receives })
+    let Some(operation) = call.check(&comm, stream, number, &COMBINES) else { return PARAMETER };
+    let reduces = matches!(operation.act, Act::AllReduce | Act::ReduceScatter | Act::Reduce);
+    if reduces && matches!(operation.number, Number::U8 | Number::U32 | Number::U64 | Number::F64) {
+        violation(format!("{what}: no reduction of {:?}", operation.number));
+        return PARAMETER;
     }
-}
-
-fn place(comm: Handle) -> (u32, u64) {
-    let comms = lock(&COMMS);
-    let comm = comms.as_ref().and_then(|comms| comms.get(&(comm as usize)));
-    comm.map_or((0, 1), |(comm, _)| (comm.rank() as u32, comm.size() as u64))
+    if comm.refuses() {
+        return INTERNAL;
+    }
+    comm.enqueue(vec![operation]);
+    SUCCESS
 }
 
 /// # Safety
@@ -394,9 +313,8 @@ pub unsafe extern "C" fn HcclAllReduce(
     comm: Handle,
     stream: Handle,
 ) -> c_int {
-    let (sends, receives) = (vec![(send as usize, count)], vec![(recv as usize, count)]);
-    let call = Call::new("HcclAllReduce", Act::AllReduce, number, count);
-    Call { combine, sends, receives, ..call }.issue(comm, stream)
+    let call = Call::new("HcclAllReduce", Act::AllReduce, send, recv, count, number);
+    issue(call.reduces(combine), comm, stream)
 }
 
 /// # Safety
@@ -410,10 +328,8 @@ pub unsafe extern "C" fn HcclBroadcast(
     comm: Handle,
     stream: Handle,
 ) -> c_int {
-    let all = vec![(data as usize, count)];
-    let sends = if place(comm).0 == root { all.clone() } else { Vec::new() };
-    let call = Call::new("HcclBroadcast", Act::Broadcast, number, count);
-    Call { peer: root, sends, receives: all, ..call }.issue(comm, stream)
+    let call = Call::new("HcclBroadcast", Act::Broadcast, data, data, count, number);
+    issue(call.peer(root), comm, stream)
 }
 
 /// # Safety
@@ -428,9 +344,8 @@ pub unsafe extern "C" fn HcclReduceScatter(
     comm: Handle,
     stream: Handle,
 ) -> c_int {
-    let (sends, receives) = (vec![(send as usize, count * place(comm).1)], vec![(recv as usize, count)]);
-    let call = Call::new("HcclReduceScatter", Act::ReduceScatter, number, count);
-    Call { combine, sends, receives, ..call }.issue(comm, stream)
+    let call = Call::new("HcclReduceScatter", Act::ReduceScatter, send, recv, count, number);
+    issue(call.reduces(combine), comm, stream)
 }
 
 /// # Safety
@@ -444,8 +359,8 @@ pub unsafe extern "C" fn HcclAllGather(
     comm: Handle,
     stream: Handle,
 ) -> c_int {
-    let (sends, receives) = (vec![(send as usize, count)], vec![(recv as usize, count * place(comm).1)]);
-    Call { sends, receives, ..Call::new("HcclAllGather", Act::AllGather, number, count) }.issue(comm, stream)
+    let call = Call::new("HcclAllGather", Act::AllGather, send, recv, count, number);
+    issue(call, comm, stream)
 }
 
 /// # Safety
@@ -461,13 +376,8 @@ pub unsafe extern "C" fn HcclReduce(
     comm: Handle,
     stream: Handle,
 ) -> c_int {
-    if recv.is_null() {
-        return NULL_POINTER;
-    }
-    let receives = if place(comm).0 == root { vec![(recv as usize, count)] } else { Vec::new() };
-    let sends = vec![(send as usize, count)];
-    let call = Call::new("HcclReduce", Act::Reduce, number, count);
-    Call { combine, peer: root, sends, receives, ..call }.issue(comm, stream)
+    let call = Call::new("HcclReduce", Act::Reduce, send, recv, count, number);
+    issue(call.reduces(combine).peer(root), comm, stream)
 }
 
 /// # Safety
@@ -482,11 +392,8 @@ pub unsafe extern "C" fn HcclScatter(
     comm: Handle,
     stream: Handle,
 ) -> c_int {
-    let (rank, size) = place(comm);
-    let sends = if rank == root { vec![(send as usize, count * size)] } else { Vec::new() };
-    let receives = vec![(recv as usize, count)];
-    let call = Call::new("HcclScatter", Act::Scatter, number, count);
-    Call { peer: root, sends, receives, ..call }.issue(comm, stream)
+    let call = Call::new("HcclScatter", Act::Scatter, send, recv, count, number);
+    issue(call.peer(root), comm, stream)
 }
 
 /// # Safety
@@ -500,8 +407,8 @@ pub unsafe extern "C" fn HcclSend(
     comm: Handle,
     stream: Handle,
 ) -> c_int {
-    let sends = vec![(send as usize, count)];
-    Call { peer, sends, ..Call::new("HcclSend", Act::Send, number, count) }.issue(comm, stream)
+    let call = Call::new("HcclSend", Act::Send, send, send, count, number);
+    issue(call.peer(peer), comm, stream)
 }
 
 /// # Safety
@@ -515,8 +422,8 @@ pub unsafe extern "C" fn HcclRecv(
     comm: Handle,
     stream: Handle,
 ) -> c_int {
-    let receives = vec![(recv as usize, count)];
-    Call { peer, receives, ..Call::new("HcclRecv", Act::Receive, number, count) }.issue(comm, stream)
+    let call = Call::new("HcclRecv", Act::Receive, recv, recv, count, number);
+    issue(call.peer(peer), comm, stream)
 }
 
 /// # Safety
@@ -536,9 +443,8 @@ pub unsafe extern "C" fn HcclAlltoAll(
         violation("HcclAlltoAll: what is sent does not fit what is received");
         return PARAMETER;
     }
-    let all = count * place(comm).1;
-    let (sends, receives) = (vec![(send as usize, all)], vec![(recv as usize, all)]);
-    Call { sends, receives, ..Call::new("HcclAlltoAll", Act::AllToAll, number, count) }.issue(comm, stream)
+    let call = Call::new("HcclAlltoAll", Act::AllToAll, send, recv, count, number);
+    issue(call, comm, stream)
 }
 
 /// # Safety
@@ -557,12 +463,9 @@ pub unsafe extern "C" fn HcclAlltoAllV(
     stream: Handle,
 ) -> c_int {
     const WHAT: &str = "HcclAlltoAllV";
-    if send.is_null() || recv.is_null() {
-        return NULL_POINTER;
-    }
-    let size = usize::try_from(number).ok().and_then(|n| *NUMBERS.get(n)?).map(Number::size);
+    let size = self::number(number).map(Number::size);
     let (Some(size), true) = (size, number == recv_number) else { return PARAMETER };
-    let n = place(comm).1 as usize;
+    let Some(n) = COMMS.find(WHAT, comm).map(|comm| comm.size()) else { return PARAMETER };
     // SAFETY: the caller's promise.
     let list = |pointer: *const c_void| unsafe { std::slice::from_raw_parts(pointer.cast::<u64>(), n) };
     let parts = |base: *const c_void, counts: &[u64], places: &[u64]| {
@@ -573,12 +476,13 @@ pub unsafe extern "C" fn HcclAlltoAllV(
     let bytes = sent.iter().chain(received).map(|count| count * size as u64);
     let header = bytes.flat_map(u64::to_le_bytes).collect();
     let (sends, receives) = (parts(send, sent, list(send_places)), parts(recv, received, list(recv_places)));
-    Call { header, sends, receives, ..Call::new(WHAT, Act::AllToAllV, number, 0) }.issue(comm, stream)
+    let call = Call::new(WHAT, Act::AllToAllV, send, recv, 0, number);
+    issue(call.parts(header, sends, receives), comm, stream)
 }
 
 /// # Safety
 /// As HCCL's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn HcclBarrier(comm: Handle, stream: Handle) -> c_int {
-    Call::new("HcclBarrier", Act::Barrier, 0, 0).issue(comm, stream)
+    issue(Call::new("HcclBarrier", Act::Barrier, null(), null(), 0, 0), comm, stream)
 }

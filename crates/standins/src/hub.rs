@@ -132,10 +132,23 @@ pub(crate) fn address(name: &str) -> Option<SocketAddr> {
 }
 
 /// A name that no other hub has.
-pub(crate) fn new_name() -> String {
+fn new_name() -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     format!("{}-{:x}-{}", std::process::id(), time.as_nanos(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Starts a hub, and gives its name as so many bytes.
+pub(crate) fn invite<const N: usize>() -> [u8; N] {
+    let (name, mut bytes) = (new_name(), [0; N]);
+    start(&name);
+    bytes[..name.len()].copy_from_slice(name.as_bytes());
+    bytes
+}
+
+/// The name of the hub that has given these bytes.
+pub(crate) fn invited(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned()
 }
 
 /// Starts a hub of this name; it ends when the last one has gone. `false` when there is one.

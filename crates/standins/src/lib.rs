@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod acl;
+mod call;
 mod comm;
 pub mod cuda;
 pub mod device;

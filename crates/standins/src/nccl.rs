@@ -3,14 +3,14 @@
 #![allow(non_snake_case, reason = "the names are NCCL's")]
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ffi::{c_char, c_int, c_void};
-use std::sync::{Arc, Mutex};
+use std::ptr::null_mut;
+use std::sync::Arc;
 
+use crate::call::{Call, Comms, Handle};
 use crate::comm::{Comm, Operation};
 use crate::cuda::current_device;
-use crate::device::{Pin, Stream};
-use crate::faults::{Fault, fault, lock, violation};
+use crate::faults::violation;
 use crate::hub::{self, Act};
 use crate::numbers::{Combine, Number};
 
@@ -35,8 +35,6 @@ const NUMBERS: [Number; 10] = [
 ];
 const COMBINES: [Combine; 5] = [Combine::Sum, Combine::Prod, Combine::Max, Combine::Min, Combine::Mean];
 
-type Handle = *mut c_void;
-
 /// An `ncclUniqueId`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +57,7 @@ pub struct Config {
     rest_3: [c_int; 6],
 }
 
-static COMMS: Mutex<Option<HashMap<usize, Arc<Comm>>>> = Mutex::new(None);
+static COMMS: Comms = Comms::new();
 
 /// How often `ncclGroupStart` was called, and the operations since.
 type Group = (usize, Vec<(Arc<Comm>, Operation)>);
@@ -69,15 +67,8 @@ thread_local! {
 }
 
 fn with_comm(what: &str, handle: Handle, work: impl FnOnce(&Arc<Comm>) -> c_int) -> c_int {
-    let found = lock(&COMMS).get_or_insert_default().get(&(handle as usize)).cloned();
-    let Some(comm) = found else {
-        violation(format!("{what}: {handle:?} is no communicator, or has ended"));
-        return INVALID_ARGUMENT;
-    };
-    let Some(_turn) = comm.turn() else {
-        violation(format!("{what}: two threads use a communicator at the same time"));
-        return INVALID_USAGE;
-    };
+    let Some(comm) = COMMS.find(what, handle) else { return INVALID_ARGUMENT };
+    let Some(_turn) = comm.turn(what) else { return INVALID_USAGE };
     work(&comm)
 }
 
@@ -140,12 +131,8 @@ pub unsafe extern "C" fn ncclGetLastError(_: Handle) -> *const c_char {
 /// As NCCL's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclGetUniqueId(id: *mut UniqueId) -> c_int {
-    let name = hub::new_name();
-    hub::start(&name);
-    let mut bytes = [0; 128];
-    bytes[..name.len()].copy_from_slice(name.as_bytes());
     // SAFETY: the caller's promise.
-    unsafe { *id = UniqueId { bytes } };
+    unsafe { *id = UniqueId { bytes: hub::invite() } };
     SUCCESS
 }
 
@@ -159,27 +146,16 @@ pub unsafe extern "C" fn ncclCommInitRankConfig(
     rank: c_int,
     config: *mut Config,
 ) -> c_int {
-    let Some(device) = current_device() else {
-        violation("ncclCommInitRankConfig without a current device");
-        return INVALID_USAGE;
-    };
+    let Some(device) = current_device("ncclCommInitRankConfig") else { return INVALID_USAGE };
     // SAFETY: the caller's promise.
     if !unsafe { check_config("ncclCommInitRankConfig", config) } || !(0..size).contains(&rank) {
         return INVALID_ARGUMENT;
     }
-    let hub = String::from_utf8_lossy(&id.bytes).trim_end_matches('\0').to_owned();
-    let made = Comm::new(device, &hub);
+    let made = Comm::new(device, &hub::invited(&id.bytes));
     made.join("world".to_owned(), rank as usize, size as usize);
     // SAFETY: the caller's promise.
-    unsafe { *comm = register(made) as Handle };
+    unsafe { *comm = COMMS.hand_out(made) };
     IN_PROGRESS
-}
-
-fn register(comm: Arc<Comm>) -> usize {
-    comm.hand_out();
-    let handle = comm.handle;
-    lock(&COMMS).get_or_insert_default().insert(handle, comm);
-    handle
 }
 
 /// # Safety
@@ -199,7 +175,7 @@ pub unsafe extern "C" fn ncclCommSplit(
         }
         let part = comm.split(color.into(), key.into());
         // SAFETY: the caller's promise.
-        unsafe { *made = part.map_or(0, register) as Handle };
+        unsafe { *made = part.map_or(null_mut(), |part| COMMS.hand_out(part)) };
         IN_PROGRESS
     })
 }
@@ -225,7 +201,8 @@ pub unsafe extern "C" fn ncclCommDestroy(comm: Handle) -> c_int {
         if comm.is_ready("ncclCommDestroy") && !comm.has_finalized() {
             violation("ncclCommDestroy of a communicator that was not finalized blocks");
         }
-        end(comm)
+        COMMS.end(comm);
+        SUCCESS
     })
 }
 
@@ -233,13 +210,10 @@ pub unsafe extern "C" fn ncclCommDestroy(comm: Handle) -> c_int {
 /// As NCCL's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclCommAbort(comm: Handle) -> c_int {
-    with_comm("ncclCommAbort", comm, end)
-}
-
-fn end(comm: &Arc<Comm>) -> c_int {
-    lock(&COMMS).get_or_insert_default().remove(&comm.handle);
-    comm.end();
-    SUCCESS
+    with_comm("ncclCommAbort", comm, |comm| {
+        COMMS.end(comm);
+        SUCCESS
+    })
 }
 
 /// # Safety
@@ -258,81 +232,34 @@ pub unsafe extern "C" fn ncclCommGetAsyncError(comm: Handle, state: *mut c_int) 
     })
 }
 
-/// What the arguments of an operation say.
-struct Call {
-    what: &'static str,
-    act: Act,
-    number: c_int,
-    combine: c_int,
-    peer: c_int,
-    count: usize,
-    /// Address and blocks.
-    send: Option<(usize, usize)>,
-    recv: Option<(usize, usize)>,
-}
-
-impl Call {
-    /// Now, or when the group of calls ends.
-    fn issue(self, comm: Handle, stream: Handle) -> c_int {
-        with_comm(self.what, comm, |comm| {
-            let Some(operation) = self.check(comm, stream) else { return INVALID_ARGUMENT };
-            match fault(comm.device) {
-                Some(Fault::Refuse(after)) if comm.operations() >= after => return UNHANDLED_CUDA_ERROR,
-                Some(Fault::Die(after)) if comm.operations() >= after => std::process::abort(),
-                _ => {}
-            }
-            GROUP.with_borrow_mut(|(depth, operations)| {
-                if *depth > 0 {
-                    operations.push((Arc::clone(comm), operation));
-                    return SUCCESS;
-                }
-                comm.enqueue(vec![operation]);
-                // As a call that goes on in the background.
-                comm.delay();
-                IN_PROGRESS
-            })
-        })
-    }
-
-    fn check(&self, comm: &Arc<Comm>, stream: Handle) -> Option<Operation> {
+/// Now, or when the group of calls ends.
+fn issue(call: Call, comm: Handle, stream: Handle) -> c_int {
+    let what = call.what;
+    with_comm(what, comm, |comm| {
         let is_grouped = GROUP.with_borrow(|(depth, _)| *depth > 0);
-        if !comm.is_ready(self.what) && !is_grouped {
-            return None;
+        if !comm.is_ready(what) && !is_grouped {
+            return INVALID_ARGUMENT;
         }
-        let number = usize::try_from(self.number).ok().and_then(|number| NUMBERS.get(number));
-        let combine = usize::try_from(self.combine).ok().and_then(|combine| COMBINES.get(combine));
-        let (Some(&number), Some(&combine)) = (number, combine) else {
-            violation(format!(
-                "{}: type {} or reduction {} is unknown",
-                self.what, self.number, self.combine
-            ));
-            return None;
-        };
-        if !(0..comm.size() as c_int).contains(&self.peer) {
-            violation(format!("{}: there is no rank {}", self.what, self.peer));
-            return None;
+        if call.count == 0 {
+            violation(format!("{what}: nothing to do"));
+            return INVALID_ARGUMENT;
         }
-        if self.count == 0 {
-            violation(format!("{}: nothing to do", self.what));
-            return None;
+        let number = |code| NUMBERS.get(usize::try_from(code).ok()?).copied();
+        let Some(operation) = call.check(comm, stream, number, &COMBINES) else { return INVALID_ARGUMENT };
+        if comm.refuses() {
+            return UNHANDLED_CUDA_ERROR;
         }
-        let stream = Stream::find(self.what, stream as usize)?;
-        if stream.device != comm.device {
-            violation(format!("{}: a stream of device {}, not {}", self.what, stream.device, comm.device));
-            return None;
-        }
-        let block = self.count * number.size();
-        let pin = |place: Option<(usize, usize)>| match place {
-            Some((address, blocks)) => {
-                Pin::new(self.what, comm.device, address, block * blocks).map(Some).ok_or(())
+        GROUP.with_borrow_mut(|(depth, operations)| {
+            if *depth > 0 {
+                operations.push((Arc::clone(comm), operation));
+                return SUCCESS;
             }
-            None => Ok(None),
-        };
-        let sends = pin(self.send).ok()?.into_iter().collect();
-        let receives = pin(self.recv).ok()?.into_iter().collect();
-        let (act, peer, count, header) = (self.act, self.peer as usize, self.count, Vec::new());
-        Some(Operation { stream, act, peer, number, combine, count, header, sends, receives })
-    }
+            comm.enqueue(vec![operation]);
+            // As a call that goes on in the background.
+            comm.delay();
+            IN_PROGRESS
+        })
+    })
 }
 
 /// # Safety
@@ -347,17 +274,8 @@ pub unsafe extern "C" fn ncclAllReduce(
     comm: Handle,
     stream: Handle,
 ) -> c_int {
-    let (send, recv) = (Some((send as usize, 1)), Some((recv as usize, 1)));
-    Call { what: "ncclAllReduce", act: Act::AllReduce, number, combine, peer: 0, count, send, recv }
-        .issue(comm, stream)
-}
-
-fn size_of_group(comm: Handle) -> usize {
-    lock(&COMMS).get_or_insert_default().get(&(comm as usize)).map_or(1, |comm| comm.size())
-}
-
-fn rank_in_group(comm: Handle) -> c_int {
-    lock(&COMMS).get_or_insert_default().get(&(comm as usize)).map_or(0, |comm| comm.rank() as c_int)
+    let call = Call::new("ncclAllReduce", Act::AllReduce, send, recv, count as u64, number);
+    issue(call.reduces(combine), comm, stream)
 }
 
 /// # Safety
@@ -371,9 +289,8 @@ pub unsafe extern "C" fn ncclAllGather(
     comm: Handle,
     stream: Handle,
 ) -> c_int {
-    let (send, recv) = (Some((send as usize, 1)), Some((recv as usize, size_of_group(comm))));
-    Call { what: "ncclAllGather", act: Act::AllGather, number, combine: 0, peer: 0, count, send, recv }
-        .issue(comm, stream)
+    let call = Call::new("ncclAllGather", Act::AllGather, send, recv, count as u64, number);
+    issue(call, comm, stream)
 }
 
 /// # Safety
@@ -388,9 +305,8 @@ pub unsafe extern "C" fn ncclReduceScatter(
     comm: Handle,
     stream: Handle,
 ) -> c_int {
-    let (send, recv) = (Some((send as usize, size_of_group(comm))), Some((recv as usize, 1)));
-    Call { what: "ncclReduceScatter", act: Act::ReduceScatter, number, combine, peer: 0, count, send, recv }
-        .issue(comm, stream)
+    let call = Call::new("ncclReduceScatter", Act::ReduceScatter, send, recv, count as u64, number);
+    issue(call.reduces(combine), comm, stream)
 }
 
 /// # Safety
@@ -405,10 +321,8 @@ pub unsafe extern "C" fn ncclBroadcast(
     comm: Handle,
     stream: Handle,
 ) -> c_int {
-    let send = (rank_in_group(comm) == root).then_some((send as usize, 1));
-    let recv = Some((recv as usize, 1));
-    Call { what: "ncclBroadcast", act: Act::Broadcast, number, combine: 0, peer: root, count, send, recv }
-        .issue(comm, stream)
+    let call = Call::new("ncclBroadcast", Act::Broadcast, send, recv, count as u64, number);
+    issue(call.peer(root), comm, stream)
 }
 
 /// # Safety
@@ -424,10 +338,8 @@ pub unsafe extern "C" fn ncclReduce(
     comm: Handle,
     stream: Handle,
 ) -> c_int {
-    let recv = (rank_in_group(comm) == root).then_some((recv as usize, 1));
-    let send = Some((send as usize, 1));
-    Call { what: "ncclReduce", act: Act::Reduce, number, combine, peer: root, count, send, recv }
-        .issue(comm, stream)
+    let call = Call::new("ncclReduce", Act::Reduce, send, recv, count as u64, number);
+    issue(call.reduces(combine).peer(root), comm, stream)
 }
 
 /// # Safety
@@ -441,9 +353,8 @@ pub unsafe extern "C" fn ncclSend(
     comm: Handle,
     stream: Handle,
 ) -> c_int {
-    let send = Some((send as usize, 1));
-    Call { what: "ncclSend", act: Act::Send, number, combine: 0, peer, count, send, recv: None }
-        .issue(comm, stream)
+    let call = Call::new("ncclSend", Act::Send, send, send, count as u64, number);
+    issue(call.peer(peer), comm, stream)
 }
 
 /// # Safety
@@ -457,9 +368,8 @@ pub unsafe extern "C" fn ncclRecv(
     comm: Handle,
     stream: Handle,
 ) -> c_int {
-    let recv = Some((recv as usize, 1));
-    Call { what: "ncclRecv", act: Act::Receive, number, combine: 0, peer, count, send: None, recv }
-        .issue(comm, stream)
+    let call = Call::new("ncclRecv", Act::Receive, recv, recv, count as u64, number);
+    issue(call.peer(peer), comm, stream)
 }
 
 /// # Safety
