@@ -33,7 +33,7 @@ impl Tuning {
     /// others means a change of the process, so that larger blocks are copied to have one look less.
     pub fn untuned(ranks: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let direct = if ranks > cores { 4 << 10 } else { 512 };
+        let direct = sized(if ranks > cores { 4 << 10 } else { 512 }, 512);
         Tuning { direct, one_shot: sized(8 << 10, 64), chunk: MAX_CHUNK, stream: 16 << 20 }
     }
 
