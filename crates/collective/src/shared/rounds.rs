@@ -232,21 +232,13 @@ impl<'a> Running<'a> {
         steps: Steps,
         put: &mut impl FnMut(Range<usize>, Slot),
     ) -> Result<()> {
-        let me = self.at.group.rank;
-        let members = 0..self.at.group.size();
-        for member in members.filter(|&member| round.manner_of(member) == Manner::Elsewhere) {
-            let copied = self.at.copied(member);
-            if member == me {
-                steps.range(0).into_iter().for_each(|range| put(range, round.slot(me)));
-                copied.publish(round.next());
-            }
-            let is_missing = |m: usize| m == member && copied.load() != round.next();
-            if is_missing(member) {
-                let ready = |value| value == round.next();
-                copied.wait(self.at.member.patience, ready, |waited| round.check(&is_missing, waited))?;
-            }
+        let (me, target) = (self.at.group.rank, round.next());
+        if let (Post::Where(_), Some(range)) = (self.post, steps.range(0)) {
+            put(range, round.slot(me));
+            self.at.copied(me).publish(target);
         }
-        Ok(())
+        let has_copied = |member, value| value == target || round.manner_of(member) != Manner::Elsewhere;
+        round.wait_for_all(|member| self.at.copied(member), has_copied)
     }
 
     /// Publishes something in a round of its own, and gives what all have published when they have, and how.
@@ -275,7 +267,7 @@ impl<'a> Running<'a> {
     /// Waits until all have finished what this member has, but for the last so many.
     pub(super) fn wait_for_finish(&self, but: u32) -> Result<()> {
         let target = self.progress.finished.wrapping_sub(but);
-        self.round(0).wait_for_all(target, |member| self.at.finished(member))
+        self.round(0).wait_for_all(|member| self.at.finished(member), reaches(target))
     }
 
     /// Publishes this round and the next, and waits until all have published this one, unless they have.
@@ -408,16 +400,21 @@ impl Round<'_> {
 
     #[inline]
     fn wait_posted(&self) -> Result<()> {
-        self.wait_for_all(self.next(), |member| self.at.posted(member, self.index))
+        self.wait_for_all(|member| self.at.posted(member, self.index), reaches(self.next()))
     }
 
+    /// Waits until `has_come` is true of each other member and the value of its counter.
     #[inline]
-    fn wait_for_all<'b>(&self, target: u32, counter: impl Fn(usize) -> Counter<'b>) -> Result<()> {
+    fn wait_for_all<'b>(
+        &self,
+        counter: impl Fn(usize) -> Counter<'b> + Copy,
+        has_come: impl Fn(usize, u32) -> bool + Copy,
+    ) -> Result<()> {
         for member in self.others() {
             let one = counter(member);
-            if !one.reached(target) {
-                let ready = |value: u32| value.wrapping_sub(target).cast_signed() >= 0;
-                let is_missing = |member: usize| !counter(member).reached(target);
+            if !has_come(member, one.load()) {
+                let is_missing = move |member: usize| !has_come(member, counter(member).load());
+                let ready = move |value| has_come(member, value);
                 one.wait(self.at.member.patience, ready, |waited| self.check(&is_missing, waited))?;
             }
         }
@@ -455,4 +452,9 @@ impl Round<'_> {
         let me = self.at.group.rank;
         (0..self.at.group.size()).filter(move |&member| member != me)
     }
+}
+
+/// Whether the value of a counter, which wraps, has come to `target`.
+fn reaches(target: u32) -> impl Fn(usize, u32) -> bool + Copy {
+    move |_, value| value.wrapping_sub(target).cast_signed() >= 0
 }

@@ -49,12 +49,6 @@ impl<'a> Counter<'a> {
         self.value.load(Ordering::Acquire)
     }
 
-    /// Whether it has come to `target`; counters wrap.
-    #[inline]
-    pub(crate) fn reached(self, target: u32) -> bool {
-        self.load().wrapping_sub(target).cast_signed() >= 0
-    }
-
     /// Stores a value and wakes those who sleep on it.
     #[inline]
     pub(crate) fn publish(self, value: u32) {
